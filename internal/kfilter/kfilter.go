@@ -1,0 +1,138 @@
+// Package kfilter describes what the kernel side of the sensor may drop. A
+// Plan is plain data: the rule set derives it, the sensor puts it into maps.
+//
+// A plan is sound when it drops only what no rule, context or hot process
+// wants. Lets is the reference for the kernel's half.
+package kfilter
+
+import (
+	"slices"
+
+	"github.com/clewsec/clew/internal/event"
+)
+
+// A Mode says what happens to the events of a kind.
+type Mode uint8
+
+// The modes of a kind.
+const (
+	Off      Mode = iota // nothing leaves the kernel
+	Filtered             // what one of the filters names leaves the kernel
+	All                  // everything leaves the kernel
+)
+
+var modeNames = [...]string{"off", "filtered", "all"}
+
+func (m Mode) String() string { return modeNames[m] }
+
+// MaxNames is how many base names the kernel's map holds for all kinds
+// together; a plan with more of them switches its kinds to All.
+const MaxNames = 4096
+
+// MaxNameLen is how many bytes of a base name the kernel compares. A longer
+// name cannot be a filter.
+const MaxNameLen = 63
+
+// A Kind is the filter of one kind of event.
+type Kind struct {
+	Mode     Mode
+	FlagsAny uint64   // Filtered: an event with one of these flag bits passes
+	Names    []string // Filtered: an event whose file has this base name passes; sorted
+}
+
+// A Plan is the filter of all kinds. The zero Plan lets nothing through.
+type Plan struct {
+	Kinds [event.NumKinds]Kind
+}
+
+// Wants makes sure that at least what k lets through leaves the kernel.
+func (p *Plan) Wants(kind event.Kind, k Kind) {
+	have := &p.Kinds[kind]
+	have.Mode = max(have.Mode, k.Mode)
+	have.FlagsAny |= k.FlagsAny
+	have.Names = append(slices.Clone(have.Names), k.Names...)
+	slices.Sort(have.Names)
+	have.Names = slices.Compact(have.Names)
+	if have.Mode == All {
+		have.FlagsAny, have.Names = 0, nil
+	}
+}
+
+// Join makes sure that what q lets through passes p as well.
+func (p *Plan) Join(q Plan) {
+	for k := range q.Kinds {
+		p.Wants(event.Kind(k), q.Kinds[k])
+	}
+}
+
+// Fit switches to All what the kernel's maps cannot hold.
+func (p *Plan) Fit() {
+	total := 0
+	for k := range p.Kinds {
+		kind := &p.Kinds[k]
+		if slices.ContainsFunc(kind.Names, func(n string) bool { return len(n) > MaxNameLen }) {
+			*kind = Kind{Mode: All}
+		}
+		total += len(kind.Names)
+	}
+	if total <= MaxNames {
+		return
+	}
+	for k := range p.Kinds {
+		if len(p.Kinds[k].Names) > 0 {
+			p.Kinds[k] = Kind{Mode: All}
+		}
+	}
+}
+
+// Lets tells whether an event of the kind, with these flags and files of
+// these base names, leaves the kernel.
+func (p *Plan) Lets(kind event.Kind, flags uint64, names ...string) bool {
+	k := &p.Kinds[kind]
+	switch k.Mode {
+	case All:
+		return true
+	case Filtered:
+		if flags&k.FlagsAny != 0 {
+			return true
+		}
+		for _, n := range names {
+			if _, ok := slices.BinarySearch(k.Names, n); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Record is the plan as a stream carries it.
+func (p *Plan) Record() *event.FilterPlan {
+	var r event.FilterPlan
+	for k, f := range p.Kinds {
+		if f.Mode != Off {
+			r.Kinds = append(r.Kinds, event.KindPlan{
+				Kind: event.Kind(k), Mode: f.Mode.String(), FlagsAny: f.FlagsAny, Names: f.Names,
+			})
+		}
+	}
+	return &r
+}
+
+// Write flags of open(2): access mode other than O_RDONLY, O_CREAT, O_TRUNC,
+// O_APPEND. The same numbers on amd64 and arm64 (asm-generic/fcntl.h).
+const OpenWrite = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000
+
+// Baseline is what leaves the kernel whatever the rules are: process life,
+// credentials, control group moves, connections, and every change of a file.
+func Baseline() Plan {
+	var p Plan
+	for _, k := range []event.Kind{
+		event.KindFork, event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite,
+		event.KindConnect, event.KindAccept, event.KindBind,
+		event.KindUnlink, event.KindRename, event.KindChmod, event.KindChown, event.KindLink, event.KindSymlink,
+	} {
+		p.Kinds[k].Mode = All
+	}
+	p.Kinds[event.KindOpen] = Kind{Mode: Filtered, FlagsAny: OpenWrite}
+	return p
+}
