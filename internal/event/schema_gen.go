@@ -158,9 +158,10 @@ type Process struct {
 	NSPID              uint32   // Process id inside the innermost pid namespace.
 
 	Parent   *Process   // the node before it; set by the process table
-	Contexts []*Context // contexts in force, highest priority first
+	Contexts []*Context // contexts in force, highest priority first; never changed in place
 	ExitNS   uint64     // ns since boot when the process ended, 0 while it lives
-	Serves   uint32     // connections from elsewhere it accepted
+	Depth    uint32     // nodes above it
+	Sent     uint32     // generation of the spool that has the node
 }
 
 // Event: one thing that happened on a host, by a process whose lineage is known.
@@ -240,6 +241,8 @@ type Context struct {
 	Reason    string // Why it opened.
 	At        int64  // When it opened, ns since the epoch.
 	Episodic  bool   // Opened once and never again; false for keys derived from attributes.
+
+	Sent uint32 // generation of the spool that has the context
 }
 
 // ContextHot: a context turned hot (had a signal), or cold again after a quiet while.
@@ -315,6 +318,7 @@ type RestoredState struct {
 	Hot       []ContextHot // Hot contexts.
 	Writes    []HotWrite   // Files written in hot contexts.
 	At        int64        // When it was saved, ns since the epoch.
+	BootID    string       // Boot it was saved in; in another boot only contexts of the past remain.
 }
 
 // Carried: the contexts of one process.
@@ -2735,6 +2739,10 @@ func AppendRestoredState(b []byte, x *RestoredState) []byte {
 		b = protowire.AppendTag(b, 7, protowire.VarintType)
 		b = protowire.AppendVarint(b, uint64(x.At))
 	}
+	if x.BootID != "" {
+		b = protowire.AppendTag(b, 8, protowire.BytesType)
+		b = protowire.AppendString(b, x.BootID)
+	}
 	return b
 }
 
@@ -2795,6 +2803,13 @@ func ConsumeRestoredState(b []byte, x *RestoredState) error {
 				return err
 			}
 			x.At = int64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.BootID = string(v)
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)

@@ -199,7 +199,8 @@ func (g *gen) structOf(p func(string, ...any), name, doc string, fields []schema
 	}
 	extra := map[string]string{
 		"Event":   "\nProc *Process // the actor's node; set by the process table, not part of the wire form\nContexts []*Context // its contexts, highest priority first; set by the pipeline\nHost *Host // facts that are the same for every event of a run; set by the pipeline\n",
-		"Process": "\nParent *Process // the node before it; set by the process table\nContexts []*Context // contexts in force, highest priority first\nExitNS uint64 // ns since boot when the process ended, 0 while it lives\nServes uint32 // connections from elsewhere it accepted\n",
+		"Process": "\nParent *Process // the node before it; set by the process table\nContexts []*Context // contexts in force, highest priority first; never changed in place\nExitNS uint64 // ns since boot when the process ended, 0 while it lives\nDepth uint32 // nodes above it\nSent uint32 // generation of the spool that has the node\n",
+		"Context": "\nSent uint32 // generation of the spool that has the context\n",
 	}
 	p("%s}\n", extra[name])
 }

@@ -2253,7 +2253,9 @@ type RestoredState struct {
 	// Files written in hot contexts.
 	Writes []*HotWrite `protobuf:"bytes,6,rep,name=writes,proto3" json:"writes,omitempty"`
 	// When it was saved, ns since the epoch.
-	At            int64 `protobuf:"varint,7,opt,name=at,proto3" json:"at,omitempty"`
+	At int64 `protobuf:"varint,7,opt,name=at,proto3" json:"at,omitempty"`
+	// Boot it was saved in; in another boot only contexts of the past remain.
+	BootId        string `protobuf:"bytes,8,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2335,6 +2337,13 @@ func (x *RestoredState) GetAt() int64 {
 		return x.At
 	}
 	return 0
+}
+
+func (x *RestoredState) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
 }
 
 // The contexts of one process.
@@ -4525,7 +4534,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\tflags_any\x18\x03 \x01(\x04R\bflagsAny\x12\x14\n" +
 	"\x05names\x18\x04 \x03(\tR\x05names\"+\n" +
 	"\vSnapshotEnd\x12\x1c\n" +
-	"\tprocesses\x18\x01 \x01(\x04R\tprocesses\"\x8d\x02\n" +
+	"\tprocesses\x18\x01 \x01(\x04R\tprocesses\"\xa6\x02\n" +
 	"\rRestoredState\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x06R\x03run\x12.\n" +
 	"\tprocesses\x18\x02 \x03(\v2\x10.clew.v1.ProcessR\tprocesses\x12,\n" +
@@ -4533,7 +4542,8 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\acarried\x18\x04 \x03(\v2\x10.clew.v1.CarriedR\acarried\x12%\n" +
 	"\x03hot\x18\x05 \x03(\v2\x13.clew.v1.ContextHotR\x03hot\x12)\n" +
 	"\x06writes\x18\x06 \x03(\v2\x11.clew.v1.HotWriteR\x06writes\x12\x0e\n" +
-	"\x02at\x18\a \x01(\x03R\x02at\"E\n" +
+	"\x02at\x18\a \x01(\x03R\x02at\x12\x17\n" +
+	"\aboot_id\x18\b \x01(\tR\x06bootId\"E\n" +
 	"\aCarried\x12&\n" +
 	"\aprocess\x18\x01 \x01(\v2\f.clew.v1.RefR\aprocess\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\tR\x04keys\"\xa4\x01\n" +
