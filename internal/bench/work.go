@@ -1,0 +1,244 @@
+package bench
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// errSkip ends the message of a work that cannot be done on this machine.
+var errSkip = errors.New("not here")
+
+// Result is what a worker prints: how often it did its operation, and how
+// long one took, in nanoseconds.
+type Result struct {
+	Ops int     `json:"ops"`
+	NS  float64 `json:"ns"`
+}
+
+// work is one kind of operation. prepare is called once, in the directory
+// that do gets. do repeats the operation n times; batches is how often it is
+// asked to, and the median counts, so that one hiccup does not.
+type work struct {
+	name, title string
+	n, batches  int
+	prepare     func(dir string) error
+	do          func(dir string, n int) error
+}
+
+// list is in the order of the report.
+var list = []work{
+	{"exec", "spawn of `true`", 400, 5, prepareExec, doExec},
+	{"open", "open and close of one file", 100_000, 5, prepareOpen, doOpen},
+	{"pipe", "1-byte write and read on a pipe", 300_000, 5, func(string) error { return nil }, doPipe},
+	{"build", "Go build, cold cache", 1, 1, prepareBuild, doBuild},
+}
+
+var works = func() map[string]work {
+	m := map[string]work{}
+	for _, w := range list {
+		m[w.name] = w
+	}
+	return m
+}()
+
+// Names returns the works that can be measured.
+func Names() []string {
+	var names []string
+	for _, w := range list {
+		names = append(names, w.name)
+	}
+	return names
+}
+
+// Work is the worker's side: args are a work's name, its prepared directory
+// and the scale. It writes a Result as JSON.
+func Work(args []string, out io.Writer) error {
+	if len(args) != 3 {
+		return fmt.Errorf("bench worker: want name, directory and scale, got %d arguments", len(args))
+	}
+	w, ok := works[args[0]]
+	if !ok {
+		return fmt.Errorf("bench worker: no work named %q", args[0])
+	}
+	scale, err := strconv.ParseFloat(args[2], 64)
+	if err != nil || scale <= 0 {
+		return fmt.Errorf("bench worker: scale %q is no positive number", args[2])
+	}
+	n := max(1, int(float64(w.n)*scale))
+	runtime.LockOSThread()
+	if w.batches > 1 {
+		// Caches and the frequency settle.
+		if err := w.do(args[1], max(1, n/4)); err != nil {
+			return err
+		}
+	}
+	var took []float64
+	for range w.batches {
+		start := time.Now()
+		if err := w.do(args[1], n); err != nil {
+			return err
+		}
+		took = append(took, float64(time.Since(start).Nanoseconds())/float64(n))
+	}
+	return json.NewEncoder(out).Encode(Result{Ops: n * w.batches, NS: median(took)})
+}
+
+// truePaths are tried in this order; a spawn must not search PATH.
+var truePaths = []string{"/bin/true", "/usr/bin/true"}
+
+func findTrue() (string, error) {
+	for _, p := range truePaths {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("none of %s exists: %w", strings.Join(truePaths, ", "), errSkip)
+}
+
+func prepareExec(string) error {
+	_, err := findTrue()
+	return err
+}
+
+func doExec(_ string, n int) error {
+	name, err := findTrue()
+	if err != nil {
+		return err
+	}
+	argv := []string{name}
+	for range n {
+		p, err := os.StartProcess(name, argv, &os.ProcAttr{})
+		if err != nil {
+			return err
+		}
+		if st, err := p.Wait(); err != nil || !st.Success() {
+			return fmt.Errorf("%s: %v, %w", name, st, err)
+		}
+	}
+	return nil
+}
+
+// uninteresting is a name that no rule watches.
+const uninteresting = "measured.dat"
+
+func prepareOpen(dir string) error {
+	return os.WriteFile(filepath.Join(dir, uninteresting), []byte("x"), 0o644)
+}
+
+// doOpen and doPipe call the kernel directly: what Go's scheduler adds to a
+// system call would hide a part of what is looked for.
+func doOpen(dir string, n int) error {
+	name, err := unix.BytePtrFromString(filepath.Join(dir, uninteresting))
+	if err != nil {
+		return err
+	}
+	at := unix.AT_FDCWD
+	for range n {
+		fd, _, errno := syscall.RawSyscall6(unix.SYS_OPENAT, uintptr(at), uintptr(unsafe.Pointer(name)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+		if errno != 0 {
+			return fmt.Errorf("open: %w", errno)
+		}
+		if _, _, errno := syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0); errno != 0 {
+			return fmt.Errorf("close: %w", errno)
+		}
+	}
+	return nil
+}
+
+func doPipe(_ string, n int) error {
+	var fd [2]int
+	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	defer unix.Close(fd[0])
+	defer unix.Close(fd[1])
+	var b [1]byte
+	p := uintptr(unsafe.Pointer(&b[0]))
+	for range n {
+		if m, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd[1]), p, 1); m != 1 {
+			return fmt.Errorf("write: %w", errno)
+		}
+		if m, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd[0]), p, 1); m != 1 {
+			return fmt.Errorf("read: %w", errno)
+		}
+	}
+	return nil
+}
+
+// buildPackages is how many packages the built module has: enough that the
+// compiler is started often, as in real builds.
+const buildPackages = 24
+
+func prepareBuild(dir string) error {
+	if _, err := exec.LookPath("go"); err != nil {
+		return fmt.Errorf("no Go toolchain: %w", errSkip)
+	}
+	write := func(name, text string) error {
+		name = filepath.Join(dir, "src", name)
+		return errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644))
+	}
+	errs := []error{write("go.mod", "module measured.example/m\n\ngo 1.21\n")}
+	var imports, sum strings.Builder
+	for i := range buildPackages {
+		pkg := fmt.Sprintf("p%02d", i)
+		fmt.Fprintf(&imports, "\t\"measured.example/m/%s\"\n", pkg)
+		fmt.Fprintf(&sum, "\tsum += %s.Sum([]int{%d})\n", pkg, i)
+		errs = append(errs, write(filepath.Join(pkg, pkg+".go"), "package "+pkg+`
+
+func Sum(v []int) int {
+	sum := 0
+	for _, n := range v {
+		sum += n
+	}
+	return sum
+}
+`))
+	}
+	errs = append(errs, write("main.go", "package main\n\nimport (\n"+imports.String()+")\n\nfunc main() {\n\tsum := 0\n"+sum.String()+"\tprintln(sum)\n}\n"))
+	return errors.Join(errs...)
+}
+
+func doBuild(dir string, n int) error {
+	for range n {
+		if err := oneBuild(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func oneBuild(dir string) (err error) {
+	cache, err := os.MkdirTemp(dir, "cache-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
+	return goBuild(dir, "GOCACHE="+cache)
+}
+
+// goBuild builds the prepared module and throws the program away.
+func goBuild(dir string, env ...string) error {
+	cmd := exec.Command("go", "build", "-o", os.DevNull, ".")
+	cmd.Dir = filepath.Join(dir, "src")
+	cmd.Env = slices.Concat(os.Environ(), []string{
+		"GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "GO111MODULE=on", "CGO_ENABLED=0",
+	}, env)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
