@@ -1,0 +1,192 @@
+// Package enrich adds to processes and events what the kernel does not say:
+// names of users and groups, the container behind a control group. What has
+// to be asked outside comes as Answer records of the stream; the package
+// itself looks nothing up.
+package enrich
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/clewsec/clew/internal/event"
+)
+
+// maxNames bounds the tables of names; a host with more users than that shows
+// numbers for the rest.
+const maxNames = 65536
+
+// Questions that Answer records reply to.
+const (
+	QuestionUser  = "user"  // key: uid, value: name
+	QuestionGroup = "group" // key: gid, value: name
+)
+
+// Names knows users and groups of the host. Inside a container the numbers
+// mean other people, so only processes of the host are named.
+type Names struct {
+	users, groups map[uint32]string
+}
+
+// New returns the names that are the same everywhere.
+func New() *Names {
+	return &Names{users: map[uint32]string{0: "root"}, groups: map[uint32]string{0: "root"}}
+}
+
+// Answer takes a reply of the stream.
+func (n *Names) Answer(a *event.Answer) {
+	id, err := strconv.ParseUint(a.Key, 10, 32)
+	if err != nil || len(a.Values) == 0 {
+		return
+	}
+	switch {
+	case a.Question == QuestionUser && len(n.users) < maxNames:
+		n.users[uint32(id)] = a.Values[0]
+	case a.Question == QuestionGroup && len(n.groups) < maxNames:
+		n.groups[uint32(id)] = a.Values[0]
+	}
+}
+
+// Process fills in what can be known of a new image.
+func (n *Names) Process(p *event.Process) {
+	if p.ContainerID == "" || p.CgroupManager == "" {
+		id, manager := Container(p.Cgroup)
+		if p.ContainerID == "" {
+			p.ContainerID = id
+		}
+		p.CgroupManager = manager
+	}
+	if p.ContainerID != "" {
+		return
+	}
+	n.Credentials(p)
+	n.File(&p.File)
+	if p.Interpreter.Path != "" {
+		n.File(&p.Interpreter)
+	}
+}
+
+// Credentials names the users and groups of a process.
+func (n *Names) Credentials(p *event.Process) {
+	p.User, p.EUser, p.FSUser = n.users[p.UID], n.users[p.EUID], n.users[p.FSUID]
+	p.Group, p.EGroup, p.FSGroup = n.groups[p.GID], n.groups[p.EGID], n.groups[p.FSGID]
+}
+
+// File names the owner of a file. A file of which nothing but a path is known
+// has no owner to name.
+func (n *Names) File(f *event.File) {
+	if f.Inode == 0 {
+		return
+	}
+	f.User, f.Group = n.users[f.UID], n.groups[f.GID]
+}
+
+// Event names what the event's own objects refer to.
+func (n *Names) Event(ev *event.Event) {
+	if ev.Proc == nil || ev.Proc.ContainerID != "" {
+		return
+	}
+	switch {
+	case ev.Open != nil:
+		n.File(&ev.Open.File)
+	case ev.Unlink != nil:
+		n.File(&ev.Unlink.File)
+	case ev.Rename != nil:
+		n.File(&ev.Rename.File)
+		n.File(&ev.Rename.Destination)
+	case ev.Chmod != nil:
+		n.File(&ev.Chmod.File)
+	case ev.Chown != nil:
+		c := ev.Chown
+		n.File(&c.File)
+		if c.DestinationUID >= 0 {
+			c.DestinationUser = n.users[uint32(c.DestinationUID)]
+		}
+		if c.DestinationGID >= 0 {
+			c.DestinationGroup = n.groups[uint32(c.DestinationGID)]
+		}
+	case ev.Link != nil:
+		n.File(&ev.Link.File)
+		n.File(&ev.Link.Destination)
+	case ev.Setuid != nil:
+		s := ev.Setuid
+		s.User, s.EUser, s.FSUser = n.users[s.UID], n.users[s.EUID], n.users[s.FSUID]
+	case ev.Setgid != nil:
+		s := ev.Setgid
+		s.Group, s.EGroup, s.FSGroup = n.groups[s.GID], n.groups[s.EGID], n.groups[s.FSGID]
+	case ev.Mkdir != nil:
+		n.File(&ev.Mkdir.File)
+	}
+}
+
+// Container finds a container's id, and who made its control group, in the
+// path of the control group. The shapes:
+//
+//	/docker/<64 hex>                                docker, cgroupfs
+//	/system.slice/docker-<64 hex>.scope             docker, systemd
+//	/kubepods/burstable/pod<uid>/<64 hex>           containerd or CRI-O, cgroupfs
+//	…/cri-containerd-<64 hex>.scope                 containerd, systemd
+//	…/crio-<64 hex>.scope                           CRI-O, systemd
+//	…/libpod-<64 hex>.scope                         podman
+//	/system.slice/<unit>.service                    systemd, no container
+//
+// The last 64 hex digits in the path win: containers nest.
+func Container(cgroup string) (id, manager string) {
+	rest := cgroup
+	for rest != "" {
+		var part string
+		i := strings.LastIndexByte(rest, '/')
+		part, rest = rest[i+1:], rest[:max(i, 0)]
+		name := strings.TrimSuffix(part, ".scope")
+		prefix, hex := "", name
+		if j := strings.LastIndexByte(name, '-'); j >= 0 {
+			prefix, hex = name[:j], name[j+1:]
+		}
+		if isContainerID(hex) {
+			return hex, managerOf(prefix, rest)
+		}
+		if i < 0 {
+			break
+		}
+	}
+	if strings.HasSuffix(cgroup, ".service") || strings.HasSuffix(cgroup, ".scope") || strings.HasSuffix(cgroup, ".slice") {
+		return "", "systemd"
+	}
+	return "", ""
+}
+
+func managerOf(prefix, parents string) string {
+	switch prefix {
+	case "docker":
+		return "docker"
+	case "cri-containerd":
+		return "containerd"
+	case "crio", "crio-conmon":
+		return "cri-o"
+	case "libpod", "libpod-conmon":
+		return "podman"
+	}
+	switch {
+	case strings.HasPrefix(parents, "/docker"):
+		return "docker"
+	case strings.Contains(parents, "kubepods"):
+		return "cri"
+	case strings.Contains(parents, "libpod"):
+		return "podman"
+	case strings.Contains(parents, "lxc"):
+		return "lxc"
+	}
+	return ""
+}
+
+func isContainerID(s string) bool {
+	if len(s) != 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,454 @@
+// Package pipeline turns the records of a stream into the records of a spool:
+// process table, names, execution contexts, rules, and the choice of what is
+// kept. It is a pure function of the stream and of its configuration: the
+// agent, a replay and a back-test run the same code and get the same answer.
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/clewsec/clew/internal/enrich"
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/execctx"
+	"github.com/clewsec/clew/internal/proctable"
+	"github.com/clewsec/clew/internal/schema"
+)
+
+// maxPeers bounds the remembered connections; beyond it the memory starts
+// anew and a repeated connection is kept once more.
+const maxPeers = 16384
+
+// Why an event is kept.
+const (
+	KeptSignal   = "signal"   // a rule matched
+	KeptHot      = "hot"      // its context had a signal before
+	KeptBaseline = "baseline" // its kind is always kept
+)
+
+// Rules finds the rules that an event matches. It appends to out and returns
+// it.
+type Rules interface {
+	Eval(ev *event.Event, out []event.Signal) []event.Signal
+}
+
+// Config is what a pipeline runs with.
+type Config struct {
+	Rules  Rules           // none when nil
+	Layers []execctx.Layer // kinds of execution context
+	// WatchedRoots are the directories below which creates and changes are
+	// always kept; DefaultRoots when nil.
+	WatchedRoots []string
+}
+
+// DefaultRoots are the directories whose changes are always kept.
+func DefaultRoots() []string {
+	return []string{"/bin/", "/boot/", "/etc/", "/lib/", "/lib32/", "/lib64/", "/opt/", "/root/", "/sbin/", "/usr/", "/var/spool/cron/", "/var/spool/at/"}
+}
+
+// Stats counts what went in and out.
+type Stats struct {
+	Records   uint64 // of the stream
+	Events    uint64
+	Kept      [event.NumKinds]uint64
+	NotKept   [event.NumKinds]uint64 // no rule, hot context or baseline wanted it
+	Signals   uint64
+	Table     proctable.Stats
+	Contexts  execctx.Stats
+	BadRecord uint64 // records without content
+}
+
+type peer struct {
+	pid   uint32
+	start uint64
+	addr  netip.AddrPort
+}
+
+// A Pipeline is one run. It is not safe for concurrent use.
+type Pipeline struct {
+	cfg      Config
+	table    *proctable.Table
+	contexts *execctx.Tracker
+	names    *enrich.Names
+	host     event.Host
+	run      uint64
+	started  bool
+	lastNS   int64
+	nextSeq  uint64
+	sent     uint32 // generation of what the receiver has
+	peers    map[peer]struct{}
+	restored map[event.Ref][]*event.Context
+	signals  []event.Signal
+	result   execctx.Result
+	chain    []*event.Process
+	stats    Stats
+}
+
+// New returns a pipeline that waits for the first record of a stream.
+func New(cfg Config) (*Pipeline, error) {
+	if cfg.WatchedRoots == nil {
+		cfg.WatchedRoots = DefaultRoots()
+	}
+	for _, r := range cfg.WatchedRoots {
+		if !strings.HasPrefix(r, "/") || !strings.HasSuffix(r, "/") {
+			return nil, fmt.Errorf("watched root %q does not begin and end with /", r)
+		}
+	}
+	return &Pipeline{
+		cfg: cfg, table: proctable.New(), contexts: execctx.New(cfg.Layers), names: enrich.New(),
+		sent: 1, peers: map[peer]struct{}{},
+	}, nil
+}
+
+// SetRules takes a new rule set from the next event on.
+func (p *Pipeline) SetRules(r Rules) { p.cfg.Rules = r }
+
+// Resend makes nodes and contexts go out again: the receiver knows none.
+func (p *Pipeline) Resend() { p.sent++ }
+
+// Stats returns the counters.
+func (p *Pipeline) Stats() Stats {
+	s := p.stats
+	s.Table, s.Contexts = p.table.Stats(), p.contexts.Stats()
+	return s
+}
+
+// LastNS is the time of the last record, ns since the epoch.
+func (p *Pipeline) LastNS() int64 { return p.lastNS }
+
+// Emit takes a record for the spool. It is valid during the call only.
+type Emit func(*event.SpoolRecord) error
+
+// ErrNoRunStart means that a stream does not begin as it must.
+var ErrNoRunStart = errors.New("stream does not begin with a run start")
+
+// Push takes the next record of the stream. It may change the record and keeps
+// parts of it. Only errors of emit and of the stream's form are returned.
+func (p *Pipeline) Push(rec *event.StreamRecord, emit Emit) error {
+	p.stats.Records++
+	if !p.started && rec.RunStart == nil {
+		return ErrNoRunStart
+	}
+	switch {
+	case rec.RunStart != nil:
+		return p.start(rec.RunStart, emit)
+	case rec.Clock != nil:
+		p.host.OffsetNS = rec.Clock.OffsetNS
+		p.table.SetOffset(rec.Clock.OffsetNS)
+		return nil
+	case rec.FilterPlan != nil:
+		rec.FilterPlan.At = p.at(rec, rec.FilterPlan.At)
+		return p.send(emit, event.SpoolRecord{FilterPlan: rec.FilterPlan})
+	case rec.RestoredState != nil:
+		p.restore(rec.RestoredState)
+		return nil
+	case rec.Snapshot != nil:
+		if rec.Snapshot.CreatedAt == 0 {
+			rec.Snapshot.CreatedAt = int64(rec.Snapshot.StartNS) + p.host.OffsetNS
+		}
+		p.names.Process(rec.Snapshot)
+		p.table.Snapshot(rec.Seq, rec.Snapshot)
+		return nil
+	case rec.SnapshotEnd != nil:
+		return p.endSnapshot(rec, emit)
+	case rec.Answer != nil:
+		p.names.Answer(rec.Answer)
+		return nil
+	case rec.Lost != nil:
+		rec.Lost.To = p.at(rec, rec.Lost.To)
+		if rec.Lost.From == 0 {
+			rec.Lost.From = rec.Lost.To
+		}
+		return p.send(emit, event.SpoolRecord{Lost: rec.Lost})
+	case rec.Canary != nil:
+		rec.Canary.At = p.at(rec, rec.Canary.At)
+		return p.send(emit, event.SpoolRecord{Canary: rec.Canary})
+	case rec.Event != nil:
+		rec.Event.Seq = rec.Seq
+		return p.event(rec.Event, emit)
+	}
+	p.stats.BadRecord++
+	return nil
+}
+
+// at is the time of a record, unless it says one itself.
+func (p *Pipeline) at(rec *event.StreamRecord, own int64) int64 {
+	if own == 0 && rec.BootNS != 0 {
+		own = int64(rec.BootNS) + p.host.OffsetNS
+	}
+	if own == 0 {
+		own = p.lastNS
+	}
+	p.lastNS = max(p.lastNS, own)
+	return own
+}
+
+func (p *Pipeline) send(emit Emit, rec event.SpoolRecord) error {
+	p.nextSeq++
+	rec.Seq = p.nextSeq
+	return emit(&rec)
+}
+
+func (p *Pipeline) start(r *event.RunStart, emit Emit) error {
+	if r.Schema > schema.Version {
+		return fmt.Errorf("stream has event schema %d, this clew reads up to %d: use a newer clew", r.Schema, schema.Version)
+	}
+	if p.started {
+		return errors.New("stream has a second run start")
+	}
+	p.started = true
+	p.run = r.Run
+	p.lastNS = r.At
+	p.host = event.Host{ID: r.HostID, Name: r.Hostname, BootID: r.BootID, Mode: r.Mode, OffsetNS: r.OffsetNS}
+	p.table.Start(r.Run, r.OffsetNS)
+	p.contexts.Start(r.Seed, r.HostID, r.BootID)
+	// The seed decides keys that are not guessable; it stays on the host.
+	out := *r
+	out.Seed = nil
+	return p.send(emit, event.SpoolRecord{RunStart: &out})
+}
+
+func (p *Pipeline) restore(s *event.RestoredState) {
+	carried := p.contexts.Restore(s)
+	if s.BootID != p.host.BootID {
+		return // the processes of another boot are gone
+	}
+	p.table.Restore(s.Processes)
+	p.restored = carried
+}
+
+// endSnapshot gives the processes that were there already their contexts, in
+// the order of their lineage.
+func (p *Pipeline) endSnapshot(rec *event.StreamRecord, emit Emit) error {
+	at := p.at(rec, 0)
+	for _, n := range p.table.EndSnapshot() {
+		if cs, ok := p.restored[n.ID]; ok {
+			n.Contexts = cs
+			continue
+		}
+		if n.Parent != nil {
+			n.Contexts = n.Parent.Contexts
+		}
+		// What opens a context at exec had opened it before the stream began.
+		ev := event.Event{Kind: event.KindExec, Seq: n.ID.Seq, Run: n.ID.Run, TimeNS: at, PID: n.PID, TID: n.TID, StartNS: n.StartNS, Proc: n, Exec: &event.Exec{}, Host: &p.host}
+		p.contexts.Enter(&ev, &p.result)
+		if err := p.sendLinks(emit); err != nil {
+			return err
+		}
+	}
+	p.restored = nil
+	return nil
+}
+
+func (p *Pipeline) event(ev *event.Event, emit Emit) error {
+	p.stats.Events++
+	if int(ev.Kind) >= event.NumKinds || ev.Kind == 0 {
+		p.stats.BadRecord++
+		return nil
+	}
+	ev.Run = p.run
+	ev.Host = &p.host
+	if ev.TimeNS == 0 {
+		ev.TimeNS = int64(ev.BootNS) + p.host.OffsetNS
+	}
+	p.lastNS = max(p.lastNS, ev.TimeNS)
+	p.names.Event(ev)
+	p.table.Apply(ev)
+	switch ev.Kind {
+	case event.KindFork:
+		return nil // lives on in the table
+	case event.KindExec:
+		p.names.Process(ev.Proc)
+	case event.KindSetuid, event.KindSetgid:
+		if ev.Proc.ContainerID == "" {
+			p.names.Credentials(ev.Proc)
+		}
+	case event.KindCgroupWrite:
+		if m := p.table.Moved(ev.CgroupWrite); m != nil {
+			m.ContainerID, m.CgroupManager = enrich.Container(m.Cgroup)
+		}
+	}
+	p.contexts.Enter(ev, &p.result)
+	ev.Signals = nil
+	if p.cfg.Rules != nil {
+		p.signals = p.cfg.Rules.Eval(ev, p.signals[:0])
+		if len(p.signals) > 0 {
+			ev.Signals = slices.Clone(p.signals)
+			p.stats.Signals += uint64(len(p.signals))
+		}
+	}
+	p.contexts.Observe(ev, &p.result)
+	reason := p.keep(ev)
+	if reason == "" && len(p.result.Opened) == 0 {
+		p.stats.NotKept[ev.Kind]++
+		return p.sendLinks(emit)
+	}
+	if reason == "" {
+		// A context without the event that opened it would name nothing.
+		reason = KeptBaseline
+	}
+	p.stats.Kept[ev.Kind]++
+	ev.Reasons = []string{reason}
+	ev.ContextKeys = keys(ev.Contexts)
+	if err := p.sendNode(emit, ev.Proc); err != nil {
+		return err
+	}
+	if err := p.sendContexts(emit, ev.Contexts); err != nil {
+		return err
+	}
+	if err := p.send(emit, event.SpoolRecord{Event: ev}); err != nil {
+		return err
+	}
+	return p.sendLinks(emit)
+}
+
+func keys(cs []*event.Context) []string {
+	if len(cs) == 0 {
+		return nil
+	}
+	out := make([]string, len(cs))
+	for i, c := range cs {
+		out[i] = c.Key
+	}
+	return out
+}
+
+// keep decides why an event is kept; empty when nobody wants it.
+func (p *Pipeline) keep(ev *event.Event) string {
+	if len(ev.Signals) > 0 {
+		return KeptSignal
+	}
+	if p.contexts.Hot(ev.Proc) {
+		return KeptHot
+	}
+	switch ev.Kind {
+	case event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite, event.KindBind:
+		return KeptBaseline
+	case event.KindConnect:
+		return p.firstPeer(ev, &ev.Connect.Addr)
+	case event.KindAccept:
+		return p.firstPeer(ev, &ev.Accept.Addr)
+	case event.KindOpen:
+		if ev.Open.Flags&0o1103 == 0 {
+			return ""
+		}
+		return p.watched(ev.Open.File.Path)
+	case event.KindUnlink:
+		return p.watched(ev.Unlink.File.Path)
+	case event.KindRename:
+		return p.watched(ev.Rename.File.Path, ev.Rename.Destination.Path)
+	case event.KindChmod:
+		return p.watched(ev.Chmod.File.Path)
+	case event.KindChown:
+		return p.watched(ev.Chown.File.Path)
+	case event.KindLink:
+		return p.watched(ev.Link.File.Path, ev.Link.Destination.Path)
+	case event.KindSymlink:
+		return p.watched(ev.Symlink.File.Path)
+	case event.KindMkdir:
+		return p.watched(ev.Mkdir.File.Path)
+	case event.KindRmdir:
+		return p.watched(ev.Rmdir.File.Path)
+	}
+	return ""
+}
+
+func (p *Pipeline) watched(paths ...string) string {
+	for _, path := range paths {
+		for _, r := range p.cfg.WatchedRoots {
+			if strings.HasPrefix(path, r) {
+				return KeptBaseline
+			}
+		}
+	}
+	return ""
+}
+
+// firstPeer keeps the first connection of a process with a peer.
+func (p *Pipeline) firstPeer(ev *event.Event, a *event.Address) string {
+	if !a.IP.IsValid() {
+		return ""
+	}
+	port := uint16(a.Port)
+	if ev.Kind == event.KindAccept {
+		port = 0 // the peer's port is new each time
+	}
+	k := peer{ev.PID, ev.StartNS, netip.AddrPortFrom(a.IP, port)}
+	if _, ok := p.peers[k]; ok {
+		return ""
+	}
+	if len(p.peers) >= maxPeers {
+		clear(p.peers)
+	}
+	p.peers[k] = struct{}{}
+	return KeptBaseline
+}
+
+// sendNode sends a process and the ancestors that have not been sent.
+func (p *Pipeline) sendNode(emit Emit, n *event.Process) error {
+	p.chain = p.chain[:0]
+	for ; n != nil && n.Sent != p.sent; n = n.Parent {
+		p.chain = append(p.chain, n)
+	}
+	for i := len(p.chain) - 1; i >= 0; i-- {
+		n := p.chain[i]
+		if err := p.send(emit, event.SpoolRecord{ProcessNode: n}); err != nil {
+			return err
+		}
+		n.Sent = p.sent
+	}
+	return nil
+}
+
+func (p *Pipeline) sendContexts(emit Emit, cs []*event.Context) error {
+	// Lowest priority first: a context's parent is of a lower one mostly.
+	for i := len(cs) - 1; i >= 0; i-- {
+		c := cs[i]
+		if c.Sent == p.sent {
+			continue
+		}
+		if err := p.send(emit, event.SpoolRecord{Context: c}); err != nil {
+			return err
+		}
+		c.Sent = p.sent
+	}
+	return nil
+}
+
+// sendLinks sends what the last event did to contexts.
+func (p *Pipeline) sendLinks(emit Emit) error {
+	for i := range p.result.Hot {
+		if err := p.send(emit, event.SpoolRecord{ContextHot: &p.result.Hot[i]}); err != nil {
+			return err
+		}
+	}
+	for i := range p.result.Links {
+		if err := p.send(emit, event.SpoolRecord{Link: &p.result.Links[i]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Save returns what the next run needs to go on where this one stops: the
+// living processes with their lineage, contexts, heat and remembered files.
+func (p *Pipeline) Save() *event.RestoredState {
+	s := &event.RestoredState{Run: p.run, At: p.lastNS, BootID: p.host.BootID}
+	living := p.table.Living()
+	seen := map[event.Ref]bool{}
+	for _, n := range living {
+		var chain []*event.Process
+		for a := n; a != nil && !seen[a.ID]; a = a.Parent {
+			seen[a.ID] = true
+			chain = append(chain, a)
+		}
+		for i := len(chain) - 1; i >= 0; i-- {
+			s.Processes = append(s.Processes, *chain[i])
+		}
+	}
+	p.contexts.Save(s, living)
+	return s
+}

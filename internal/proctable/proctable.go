@@ -1,0 +1,388 @@
+// Package proctable keeps the processes of one host with their whole lineage.
+//
+// Every process image is a node. A fork makes a node that copies its parent's
+// image; an execve makes a new node whose parent is the image before it, of
+// the same process. So process.parent of an executed program is what called
+// fork, and the ancestors end at pid 1. The table is driven by the stream
+// alone and answers from it alone: the same records give the same nodes.
+package proctable
+
+import (
+	"slices"
+
+	"github.com/clewsec/clew/internal/event"
+)
+
+const (
+	// maxDepth bounds the ancestors of a node. A process that executes itself
+	// for ever would otherwise hold every image it ever had.
+	maxDepth = 512
+	// graceNS is how long an ended process can still be named by events that
+	// were under way when it ended.
+	graceNS = 5e9
+)
+
+// Where a node was learnt from.
+const (
+	SourceRuntime     = "runtime"     // its fork or exec was seen
+	SourceSnapshot    = "snapshot"    // it was there when the stream began
+	SourceInferred    = "inferred"    // there, its lineage is a guess: the nearest living ancestor
+	SourcePlaceholder = "placeholder" // only named by an event, nothing is known of it
+)
+
+type key struct {
+	pid   uint32
+	start uint64
+}
+
+type ended struct {
+	key
+	at uint64
+}
+
+// Stats counts what the table had to guess or leave out.
+type Stats struct {
+	Processes    int    // living processes
+	Placeholders uint64 // events of processes that nothing is known of
+	Merged       uint64 // images left out of a lineage that grew too deep
+	Unpaired     uint64 // execs of processes whose fork was not seen
+}
+
+// A Table holds processes. It is not safe for concurrent use.
+type Table struct {
+	run      uint64
+	procs    map[key]*event.Process // current image of each process
+	pids     map[uint32]key         // newest process of each pid
+	dead     []ended                // in order of their end
+	snapshot []*event.Process       // waiting for the end of the snapshot
+	restored map[key]*event.Process // images that the last run knew
+	offset   int64
+	stats    Stats
+}
+
+// New returns an empty table.
+func New() *Table {
+	return &Table{procs: map[key]*event.Process{}, pids: map[uint32]key{}, restored: map[key]*event.Process{}}
+}
+
+// Start begins a run: references are made with its id, times with its clock.
+func (t *Table) Start(run uint64, offsetNS int64) { t.run, t.offset = run, offsetNS }
+
+// SetOffset changes the distance between boot clock and wall clock.
+func (t *Table) SetOffset(ns int64) { t.offset = ns }
+
+// Stats returns the counters.
+func (t *Table) Stats() Stats {
+	s := t.stats
+	s.Processes = len(t.procs) - len(t.dead)
+	return s
+}
+
+// Restore takes the images that lived when the last run saved its state. They
+// count only for processes that the snapshot finds again.
+func (t *Table) Restore(nodes []event.Process) {
+	byRef := make(map[event.Ref]*event.Process, len(nodes))
+	for i := range nodes {
+		byRef[nodes[i].ID] = &nodes[i]
+	}
+	for i := range nodes {
+		n := &nodes[i]
+		if p := byRef[n.ParentID]; p != nil && p != n {
+			n.Parent = p
+			n.Depth = p.Depth + 1
+		}
+	}
+	// Later images of a process come later in the list.
+	for i := range nodes {
+		t.restored[key{nodes[i].PID, nodes[i].StartNS}] = &nodes[i]
+	}
+}
+
+// Snapshot adds a process that lived before the stream began. Nodes are
+// joined when the snapshot ends.
+func (t *Table) Snapshot(seq uint64, p *event.Process) {
+	p.ID = event.Ref{Run: t.run, Seq: seq}
+	if p.Source == "" {
+		p.Source = SourceSnapshot
+	}
+	t.snapshot = append(t.snapshot, p)
+}
+
+// EndSnapshot joins the snapshot's processes to a tree and returns them,
+// parents before their children.
+func (t *Table) EndSnapshot() []*event.Process {
+	nodes := t.snapshot
+	t.snapshot = nil
+	slices.SortStableFunc(nodes, func(a, b *event.Process) int {
+		switch {
+		case a.StartNS != b.StartNS && a.StartNS < b.StartNS:
+			return -1
+		case a.StartNS != b.StartNS:
+			return 1
+		}
+		return int(a.PID) - int(b.PID)
+	})
+	out := nodes[:0:0]
+	for _, p := range nodes {
+		k := key{p.PID, p.StartNS}
+		if _, ok := t.procs[k]; ok {
+			continue // its exec was seen meanwhile and says more
+		}
+		if old := t.restored[k]; old != nil && old.File.Path == p.File.Path {
+			// The last run knew this image: it keeps its id and its lineage.
+			old.Comm, old.CgroupID, old.Cgroup, old.ContainerID = p.Comm, p.CgroupID, p.Cgroup, p.ContainerID
+			old.UID, old.GID, old.EUID, old.EGID, old.FSUID, old.FSGID = p.UID, p.GID, p.EUID, p.EGID, p.FSUID, p.FSGID
+			p = old
+		}
+		t.put(p)
+		out = append(out, p)
+	}
+	for _, p := range out {
+		if p.Parent != nil || p.PID == 1 {
+			continue
+		}
+		if parent := t.byPID(p.PPID); parent != nil && parent != p && parent.StartNS <= p.StartNS {
+			t.attach(p, parent)
+			continue
+		}
+		// Its parent is gone: pid 1 has taken it in, or nobody has.
+		if init := t.byPID(1); init != nil && init != p {
+			t.attach(p, init)
+			p.Source = SourceInferred
+		}
+	}
+	clear(t.restored)
+	slices.SortStableFunc(out, func(a, b *event.Process) int { return int(a.Depth) - int(b.Depth) })
+	return out
+}
+
+// Apply takes an event into the table and sets its Proc.
+func (t *Table) Apply(ev *event.Event) {
+	t.forget(ev.BootNS)
+	switch ev.Kind {
+	case event.KindFork:
+		t.fork(ev)
+	case event.KindExec:
+		t.exec(ev)
+	default:
+		ev.Proc = t.actor(ev)
+	}
+	switch ev.Kind {
+	case event.KindExit:
+		t.exit(ev)
+	case event.KindSetuid:
+		if s := ev.Setuid; s != nil {
+			ev.Proc.UID, ev.Proc.EUID, ev.Proc.FSUID = s.UID, s.EUID, s.FSUID
+			ev.Proc.CapEffective, ev.Proc.CapPermitted = s.CapEffective, s.CapPermitted
+			ev.Proc.User, ev.Proc.EUser, ev.Proc.FSUser = s.User, s.EUser, s.FSUser
+		}
+	case event.KindSetgid:
+		if s := ev.Setgid; s != nil {
+			ev.Proc.GID, ev.Proc.EGID, ev.Proc.FSGID = s.GID, s.EGID, s.FSGID
+			ev.Proc.Group, ev.Proc.EGroup, ev.Proc.FSGroup = s.Group, s.EGroup, s.FSGroup
+		}
+	case event.KindCgroupWrite:
+		if c := ev.CgroupWrite; c != nil {
+			if p := t.procs[key{c.PID, c.MovedStartNS}]; p != nil {
+				p.Cgroup, p.CgroupID = c.Cgroup, c.CgroupID
+			}
+		}
+	}
+	ev.ProcID = ev.Proc.ID
+}
+
+// Moved returns the process that a cgroup_write event moved, nil when it is
+// not known.
+func (t *Table) Moved(c *event.CgroupWrite) *event.Process {
+	return t.procs[key{c.PID, c.MovedStartNS}]
+}
+
+// actor finds the process of an event, or makes a placeholder for it.
+func (t *Table) actor(ev *event.Event) *event.Process {
+	k := key{ev.PID, ev.StartNS}
+	if p := t.procs[k]; p != nil {
+		return p
+	}
+	ev.Flags |= event.FlagNoProcess
+	t.stats.Placeholders++
+	p := &event.Process{
+		ID: ev.Ref(), PID: ev.PID, TID: ev.TID, StartNS: ev.StartNS, CreatedAt: int64(ev.StartNS) + t.offset,
+		UID: ev.UID, GID: ev.GID, EUID: ev.EUID, EGID: ev.GID, FSUID: ev.EUID, FSGID: ev.GID,
+		AUID: unset, AuditSession: unset, Source: SourcePlaceholder, CgroupID: ev.CgroupID,
+	}
+	if init := t.byPID(1); init != nil {
+		t.attach(p, init)
+	}
+	t.put(p)
+	return p
+}
+
+// unset is the value of a login uid that was never set.
+const unset = ^uint32(0)
+
+func (t *Table) fork(ev *event.Event) {
+	parent := t.actor(ev)
+	ev.Proc = parent
+	if ev.Fork == nil || ev.Fork.Child == nil {
+		return
+	}
+	c := ev.Fork.Child
+	k := key{c.PID, c.StartNS}
+	if t.procs[k] != nil {
+		return // the snapshot was faster
+	}
+	n := *parent
+	n.ID, n.Parent, n.ParentID, n.Depth, n.Sent, n.ExitNS = ev.Ref(), nil, event.Ref{}, 0, 0, 0
+	n.PID, n.TID, n.PPID, n.StartNS, n.NSPID = c.PID, c.TID, parent.PID, c.StartNS, c.NSPID
+	n.CreatedAt = t.created(c, ev)
+	n.ExecTime = 0
+	n.IsExec, n.IsThread, n.Source = false, true, SourceRuntime
+	if c.Comm != "" {
+		n.Comm = c.Comm
+	}
+	if c.CgroupID != 0 && c.CgroupID != n.CgroupID {
+		n.CgroupID = c.CgroupID
+		if c.Cgroup != "" {
+			n.Cgroup, n.ContainerID = c.Cgroup, c.ContainerID
+		}
+	}
+	if c.PIDNS != 0 {
+		n.PIDNS = c.PIDNS
+	}
+	if c.NetNS != 0 {
+		n.NetNS = c.NetNS
+	}
+	if c.MntNS != 0 {
+		n.MntNS = c.MntNS
+	}
+	t.attach(&n, parent)
+	t.put(&n)
+	ev.Fork.Child = &n
+}
+
+func (t *Table) created(p *event.Process, ev *event.Event) int64 {
+	if p.CreatedAt != 0 {
+		return p.CreatedAt
+	}
+	return int64(ev.BootNS) + t.offset
+}
+
+func (t *Table) exec(ev *event.Event) {
+	if ev.Exec == nil {
+		ev.Exec = &event.Exec{}
+	}
+	n := ev.Exec.Image
+	if n == nil {
+		n = &event.Process{}
+	}
+	ev.Exec.Image = nil
+	k := key{ev.PID, ev.StartNS}
+	before := t.procs[k]
+	if before == nil {
+		t.stats.Unpaired++
+		if n.PPID != 0 {
+			before = t.byPID(n.PPID)
+		}
+		if before == nil {
+			before = t.byPID(1)
+		}
+		n.Source = SourceInferred
+	} else {
+		n.Source = SourceRuntime
+		if n.PPID == 0 {
+			n.PPID = before.PPID
+		}
+		// What the record could not tell, the image before it had.
+		if n.Cgroup == "" && n.CgroupID == before.CgroupID {
+			n.Cgroup = before.Cgroup
+		}
+		if n.ContainerID == "" {
+			n.ContainerID = before.ContainerID
+		}
+		if n.NSPID == 0 {
+			n.NSPID = before.NSPID
+		}
+	}
+	n.ID = ev.Ref()
+	n.PID, n.TID, n.StartNS = ev.PID, ev.TID, ev.StartNS
+	n.IsExec, n.IsThread = true, false
+	n.ExecTime = ev.TimeNS
+	n.CreatedAt = ev.TimeNS
+	if before != nil {
+		n.Contexts = before.Contexts
+		if before.Depth >= maxDepth && before.PID == n.PID && before.Parent != nil {
+			before = before.Parent
+			t.stats.Merged++
+		}
+		t.attach(n, before)
+	}
+	t.put(n)
+	ev.Proc = n
+}
+
+func (t *Table) exit(ev *event.Event) {
+	p := ev.Proc
+	if p.ExitNS != 0 {
+		return
+	}
+	p.ExitNS = max(ev.BootNS, 1)
+	t.dead = append(t.dead, ended{key{p.PID, p.StartNS}, ev.BootNS})
+}
+
+// forget drops processes that ended long enough ago.
+func (t *Table) forget(now uint64) {
+	n := 0
+	for n < len(t.dead) && t.dead[n].at+graceNS < now {
+		k := t.dead[n].key
+		delete(t.procs, k)
+		if t.pids[k.pid] == k {
+			delete(t.pids, k.pid)
+		}
+		n++
+	}
+	if n > 0 {
+		t.dead = append(t.dead[:0], t.dead[n:]...)
+	}
+}
+
+func (t *Table) put(p *event.Process) {
+	k := key{p.PID, p.StartNS}
+	t.procs[k] = p
+	if old, ok := t.pids[p.PID]; !ok || old.start <= k.start {
+		t.pids[p.PID] = k
+	}
+}
+
+func (t *Table) attach(p, parent *event.Process) {
+	p.Parent, p.ParentID, p.Depth = parent, parent.ID, parent.Depth+1
+	if p.Contexts == nil {
+		p.Contexts = parent.Contexts
+	}
+}
+
+func (t *Table) byPID(pid uint32) *event.Process {
+	if k, ok := t.pids[pid]; ok {
+		return t.procs[k]
+	}
+	return nil
+}
+
+// Living returns the processes that have not ended, oldest first.
+func (t *Table) Living() []*event.Process {
+	out := make([]*event.Process, 0, len(t.procs))
+	for _, p := range t.procs {
+		if p.ExitNS == 0 {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b *event.Process) int {
+		switch {
+		case a.StartNS < b.StartNS:
+			return -1
+		case a.StartNS > b.StartNS:
+			return 1
+		}
+		return int(a.PID) - int(b.PID)
+	})
+	return out
+}
