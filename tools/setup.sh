@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# setup.sh MODE: makes sure that what MODE needs is installed.
+#
+#   build   Go alone. Installs nothing, says what is missing.
+#   web     what builds the page: Node and the packages of web/.
+#   test    everything that `make test` uses.
+#
+# Quiet, and quick when nothing is missing. Packages are installed only by
+# root, on Debian and its relatives; elsewhere the script lists them and fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+missing=()
+# need PROGRAM PACKAGE: remembers the package when the program is not there.
+need() { have "$1" || missing+=("$2"); }
+
+check_go() {
+	have go || die "Go is missing: https://go.dev/doc/install"
+	# The go command fetches the version that go.mod asks for, if it may.
+	go version >/dev/null || die "this Go cannot build the version that go.mod asks for"
+}
+
+# candidate PACKAGE: whether apt could install it.
+candidate() {
+	local c
+	c=$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p')
+	[ -n "$c" ] && [ "$c" != "(none)" ]
+}
+
+install_missing() {
+	[ ${#missing[@]} -gt 0 ] || return 0
+	have apt-get || die "please install: ${missing[*]}"
+	[ "$(id -u)" = 0 ] || die "please install: apt-get install ${missing[*]}"
+	say "installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	local apt=(apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
+	"${apt[@]}" update >/dev/null || die "apt-get update failed"
+	local p wanted=()
+	for p in "${missing[@]}"; do
+		if candidate "$p"; then
+			wanted+=("$p")
+			continue
+		fi
+		case "$p" in
+		# On Ubuntu bpftool is in a package with the kernel's name.
+		bpftool) candidate linux-tools-common && wanted+=(linux-tools-common) ;;
+		*) die "no package $p for $(. /etc/os-release && echo "$PRETTY_NAME")" ;;
+		esac
+	done
+	local log
+	log=$(mktemp)
+	if ! "${apt[@]}" install -y --no-install-recommends "${wanted[@]}" >"$log" 2>&1 </dev/null; then
+		tail -n 20 "$log" >&2
+		rm -f "$log"
+		die "apt-get install failed"
+	fi
+	rm -f "$log"
+}
+
+need_node() {
+	need node nodejs
+	need npm npm
+}
+
+# The packages of web/, exactly as locked, when they are not there yet. None of
+# them may run a script of its own at installation.
+web_packages() {
+	[ -f web/package-lock.json ] || return 0
+	local mark=web/node_modules/.clew-installed
+	[ -f "$mark" ] && cmp -s "$mark" web/package-lock.json && return 0
+	say "installing the packages of web/"
+	(cd web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null) || die "npm ci failed"
+	cp web/package-lock.json "$mark"
+}
+
+# Ubuntu's chromium is a snap, which is of no use in a container; where that is
+# so, any other browser of the family will do.
+need_browser() {
+	local b
+	for b in chromium chromium-browser google-chrome google-chrome-stable; do
+		have "$b" && "$b" --version >/dev/null 2>&1 && return 0
+	done
+	if [ -r /etc/os-release ] && (. /etc/os-release && [ "${ID:-}" = ubuntu ]); then
+		die "the browser tests need chromium or google-chrome on the PATH; Ubuntu has it as a snap only"
+	fi
+	missing+=(chromium)
+}
+
+mode=${1:-}
+case "$mode" in
+build)
+	check_go
+	;;
+web)
+	check_go
+	need_node
+	install_missing
+	web_packages
+	;;
+test)
+	check_go
+	need git git
+	need make make
+	need ip iproute2
+	need clang-19 clang-19
+	need llvm-strip-19 llvm-19
+	need clang-format-19 clang-format-19
+	[ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
+	need bpftool bpftool
+	need qemu-system-x86_64 qemu-system-x86
+	[ -x /bin/busybox ] || missing+=(busybox-static)
+	need cpio cpio
+	need xz xz-utils
+	need strace strace
+	need_node
+	need_browser
+	install_missing
+	web_packages
+	;;
+*)
+	die "usage: tools/setup.sh build|web|test"
+	;;
+esac

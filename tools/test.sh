@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# test.sh go|vm|web|soak|fuzz [TIME]|bench: one part of the tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# in_machines lists the packages whose tests start virtual machines, with the
+# ones that also watch this host's kernel; others leaves the rest.
+in_machines() {
+	go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... |
+		awk '/ github.com\/clewsec\/clew\/internal\/testkit\/vm( |$)/ || $1 ~ /\/testkit\/vm$/ {print $1}'
+}
+others() { go list ./... | grep -vxF "$(in_machines)"; }
+
+case "${1:-}" in
+go)
+	# Without the test cache: some tests read what the go command cannot see
+	# (the repository, the kernel).
+	mapfile -t pkgs < <(others)
+	go test -count=1 -timeout 15m "${pkgs[@]}"
+	;;
+vm)
+	# One package at a time: a machine is busy, and so is a watched kernel.
+	mapfile -t pkgs < <(in_machines)
+	[ ${#pkgs[@]} -eq 0 ] || go test -count=1 -timeout 20m -p 1 "${pkgs[@]}"
+	;;
+web)
+	[ -f web/package.json ] || exit 0
+	tools/web.sh test
+	tools/web.sh browser
+	;;
+soak)
+	CLEW_SOAK=1 go test -count=1 -timeout 60m -p 1 ./...
+	;;
+fuzz)
+	# One target at a time: the go command takes no more, and each uses all
+	# processors.
+	time=${2:-30s}
+	status=0
+	while read -r pkg target; do
+		echo "fuzz: $pkg $target"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$pkg" || status=1
+	done < <(grep -rhoE --include='*_test.go' --exclude-dir=node_modules -H '^func (Fuzz[A-Za-z0-9_]+)' cmd internal tools |
+		sed -E 's|^(.*)/[^/]+:func (.*)$|./\1 \2|' | sort -u)
+	exit $status
+	;;
+bench)
+	go test -run '^$' -bench . -benchmem ./...
+	;;
+*)
+	echo "usage: tools/test.sh go|vm|web|soak|fuzz [TIME]|bench" >&2
+	exit 2
+	;;
+esac
