@@ -1,0 +1,301 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/execctx"
+	"github.com/clewsec/clew/internal/pipeline"
+	"github.com/clewsec/clew/internal/testkit/streamtest"
+)
+
+// rules matches executables by name: "evil" ones raise a signal.
+type rules struct{}
+
+func (rules) Eval(ev *event.Event, out []event.Signal) []event.Signal {
+	if ev.Kind == event.KindExec && strings.HasPrefix(ev.Proc.File.Name(), "evil") {
+		return append(out, event.Signal{RuleID: "evil", Severity: "high"})
+	}
+	return out
+}
+
+// layers are three layers in Go, so that the test needs no rule language.
+func layers() []execctx.Layer {
+	name := func(e *event.Event) string { return e.Proc.File.Path }
+	exec := []event.Kind{event.KindExec}
+	return []execctx.Layer{
+		{Name: "cgroup", Priority: 10, Kinds: exec, Entity: name, Reason: name,
+			Opens:      func(e *event.Event) bool { return true },
+			Attributes: func(e *event.Event) []string { return []string{e.Proc.Cgroup} }},
+		{Name: "spawned_shell", Priority: 60, Episodic: true, Kinds: exec, Entity: name, Reason: name,
+			Opens: func(e *event.Event) bool {
+				return e.Proc.File.Name() == "sh" && e.Proc.Parent != nil && e.Proc.Parent.File.Name() == "httpd"
+			}},
+		{Name: "daemonized", Priority: 70, Episodic: true, Nested: true, Kinds: exec, Entity: name, Reason: name,
+			Opens: func(e *event.Event) bool { return e.Proc.Parent != nil && e.Proc.SID != e.Proc.Parent.SID }},
+		{Name: execctx.Tainted, Priority: 78, Episodic: true},
+	}
+}
+
+func run(t *testing.T, records []*event.StreamRecord) ([]event.SpoolRecord, *pipeline.Pipeline) {
+	t.Helper()
+	p, err := pipeline.New(pipeline.Config{Rules: rules{}, Layers: layers()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []event.SpoolRecord
+	for _, r := range records {
+		if err := p.Push(clone(t, r), func(s *event.SpoolRecord) error {
+			out = append(out, cloneSpool(t, s))
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out, p
+}
+
+func clone(t *testing.T, r *event.StreamRecord) *event.StreamRecord {
+	t.Helper()
+	var c event.StreamRecord
+	if err := event.ConsumeStreamRecord(event.AppendStreamRecord(nil, r), &c); err != nil {
+		t.Fatal(err)
+	}
+	return &c
+}
+
+func cloneSpool(t *testing.T, r *event.SpoolRecord) event.SpoolRecord {
+	t.Helper()
+	var c event.SpoolRecord
+	if err := event.ConsumeSpoolRecord(event.AppendSpoolRecord(nil, r), &c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// attack: a shell below a web server drops a file that a job runs later, in
+// another chain of processes.
+func attack(job string) *streamtest.Builder {
+	b, init := streamtest.New()
+	httpd := b.Spawn(init, "/usr/sbin/httpd", nil)
+	sh := b.Spawn(httpd, "/bin/sh", []string{"-c", "id"})
+	b.Write(sh, "/tmp/upd")
+	b.Spawn(sh, "/tmp/evil1", nil)
+	cron := b.Spawn(init, "/usr/sbin/cron", nil)
+	if job == "daemonized" {
+		b.Spawn(cron, "/tmp/upd", nil, streamtest.Setsid)
+	} else {
+		b.Spawn(cron, "/tmp/upd", nil)
+	}
+	b.Spawn(init, "/usr/bin/evil2", nil) // elsewhere, and no part of it
+	return b
+}
+
+func TestFileLinksContexts(t *testing.T) {
+	for _, job := range []string{"daemonized", "plain"} {
+		out, _ := run(t, attack(job).Records)
+		contexts := map[string]event.Context{}
+		var links []event.ContextLink
+		for _, r := range out {
+			if r.Context != nil {
+				contexts[r.Context.Key] = *r.Context
+			}
+			if r.Link != nil {
+				links = append(links, *r.Link)
+			}
+		}
+		if len(links) != 1 {
+			t.Fatalf("%s: %d links, want 1: %+v", job, len(links), links)
+		}
+		l := links[0]
+		wantTo := map[string]string{"daemonized": "daemonized", "plain": execctx.Tainted}[job]
+		if l.Type != "file_executed" || l.Path != "/tmp/upd" || contexts[l.FromContext].Layer != "spawned_shell" || contexts[l.ToContext].Layer != wantTo {
+			t.Errorf("%s: link %+v joins %q with %q", job, l, contexts[l.FromContext].Layer, contexts[l.ToContext].Layer)
+		}
+		if l.Cause.IsZero() || l.Event.IsZero() {
+			t.Errorf("%s: link does not say which events show it", job)
+		}
+	}
+}
+
+// Whoever reads the spool in order knows every node, context and parent that a
+// record names.
+func TestNothingIsNamedBeforeItIsSent(t *testing.T) {
+	out, _ := run(t, attack("plain").Records)
+	nodes := map[event.Ref]bool{}
+	contexts := map[string]bool{}
+	for i, r := range out {
+		if r.Seq != uint64(i+1) {
+			t.Fatalf("record %d has number %d", i+1, r.Seq)
+		}
+		switch {
+		case r.ProcessNode != nil:
+			if p := r.ProcessNode.ParentID; !p.IsZero() && !nodes[p] {
+				t.Errorf("node %v comes before its parent", r.ProcessNode.ID)
+			}
+			nodes[r.ProcessNode.ID] = true
+		case r.Context != nil:
+			contexts[r.Context.Key] = true
+		case r.Event != nil:
+			if !nodes[r.Event.ProcID] {
+				t.Errorf("event %d comes before its process", r.Event.Seq)
+			}
+			for _, k := range r.Event.ContextKeys {
+				if !contexts[k] {
+					t.Errorf("event %d comes before its context %s", r.Event.Seq, k)
+				}
+			}
+		case r.Link != nil:
+			if !contexts[r.Link.FromContext] || !contexts[r.Link.ToContext] {
+				t.Errorf("link comes before its contexts")
+			}
+		}
+	}
+	if len(nodes) == 0 || len(contexts) == 0 {
+		t.Fatal("nothing was sent")
+	}
+}
+
+func TestSameStreamSameSpool(t *testing.T) {
+	enc := func(rs []event.SpoolRecord) []byte {
+		var b []byte
+		for i := range rs {
+			b = event.AppendSpoolRecord(b, &rs[i])
+		}
+		return b
+	}
+	recs := attack("plain").Records
+	a, _ := run(t, recs)
+	b, _ := run(t, recs)
+	if !bytes.Equal(enc(a), enc(b)) {
+		t.Error("two runs over one stream differ")
+	}
+}
+
+// A restart in the middle keeps ids, lineage and contexts.
+func TestRestart(t *testing.T) {
+	b := attack("daemonized")
+	// Cut after the dropped file was written and its context was hot.
+	cut := 0
+	for i, r := range b.Records {
+		if r.Event != nil && r.Event.Kind == event.KindExec && r.Event.Exec.Image.File.Name() == "cron" {
+			cut = i + 1
+		}
+	}
+	first, p := run(t, b.Records[:cut])
+	state := p.Save()
+
+	// The second run finds cron and pid 1 alive.
+	var second []*event.StreamRecord
+	start := *b.Records[0].RunStart
+	start.Run++
+	second = append(second, &event.StreamRecord{Seq: 1, RunStart: &start}, &event.StreamRecord{Seq: 2, RestoredState: state})
+	for i, n := range state.Processes {
+		if n.File.Name() == "cron" || n.PID == 1 {
+			snap := n
+			snap.ID, snap.ParentID, snap.Source = event.Ref{}, event.Ref{}, ""
+			second = append(second, &event.StreamRecord{Seq: uint64(10 + i), Snapshot: &snap})
+		}
+	}
+	second = append(second, &event.StreamRecord{Seq: 100, SnapshotEnd: &event.SnapshotEnd{}})
+	for i, r := range b.Records[cut:] {
+		c := clone(t, r)
+		c.Seq = uint64(101 + i)
+		second = append(second, c)
+	}
+	out, _ := run(t, second)
+
+	var cronID event.Ref
+	for _, r := range first {
+		if r.ProcessNode != nil && r.ProcessNode.File.Name() == "cron" && r.ProcessNode.IsExec {
+			cronID = r.ProcessNode.ID
+		}
+	}
+	found, linked := false, false
+	for _, r := range out {
+		if r.ProcessNode != nil && r.ProcessNode.ID == cronID {
+			found = true
+		}
+		if r.Link != nil && r.Link.Path == "/tmp/upd" {
+			linked = true
+		}
+	}
+	if cronID.IsZero() || !found {
+		t.Errorf("cron lost its identity in the restart (%v)", cronID)
+	}
+	if !linked {
+		t.Error("a file written before the restart and executed after it made no link")
+	}
+}
+
+func TestEveryEventIsAccountedFor(t *testing.T) {
+	b := attack("plain")
+	out, p := run(t, b.Records)
+	s := p.Stats()
+	var kept, not uint64
+	for k := range s.Kept {
+		kept += s.Kept[k]
+		not += s.NotKept[k]
+	}
+	forks := uint64(0)
+	for _, r := range b.Records {
+		if r.Event != nil && r.Event.Kind == event.KindFork {
+			forks++
+		}
+	}
+	if s.Events != kept+not+forks {
+		t.Errorf("%d events in; %d kept, %d not kept, %d forks in the table", s.Events, kept, not, forks)
+	}
+	n := uint64(0)
+	for _, r := range out {
+		if r.Event != nil {
+			n++
+		}
+	}
+	if n != kept {
+		t.Errorf("%d events sent, %d counted", n, kept)
+	}
+}
+
+func TestStreamMustBeginWithRunStart(t *testing.T) {
+	p, err := pipeline.New(pipeline.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Push(&event.StreamRecord{Event: &event.Event{Kind: event.KindExit}}, func(*event.SpoolRecord) error { return nil })
+	if err != pipeline.ErrNoRunStart {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func BenchmarkExec(b *testing.B) {
+	sb, init := streamtest.New()
+	for range 1000 {
+		p := sb.Spawn(init, "/bin/true", []string{"-a", "b"})
+		sb.Exit(p, 0)
+	}
+	var enc [][]byte
+	for _, r := range sb.Records {
+		enc = append(enc, event.AppendStreamRecord(nil, r))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p, _ := pipeline.New(pipeline.Config{Rules: rules{}, Layers: layers()})
+		var buf []byte
+		for _, e := range enc {
+			var r event.StreamRecord
+			if err := event.ConsumeStreamRecord(e, &r); err != nil {
+				b.Fatal(err)
+			}
+			if err := p.Push(&r, func(s *event.SpoolRecord) error {
+				buf = event.AppendSpoolRecord(buf[:0], s)
+				return nil
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/process")
+}
