@@ -1,0 +1,218 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/store"
+	"github.com/clewsec/clew/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A clock moves only when it is told to.
+type clock struct{ t time.Time }
+
+func (c *clock) now() time.Time { return c.t }
+
+func start() *clock { return &clock{time.Unix(1_700_000_000, 0)} }
+
+func mustOpen(t testing.TB, cfg Config, now func() time.Time) *DB {
+	t.Helper()
+	d, err := Open(context.Background(), cfg, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestContract(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) storetest.Opener {
+		dir := t.TempDir()
+		return func(t testing.TB) store.Store { return mustOpen(t, Config{Dir: dir}, start().now) }
+	})
+}
+
+// TestContractSegments runs the contract with a new segment for every batch and
+// few of them open, so that every question goes to many files.
+func TestContractSegments(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) storetest.Opener {
+		dir := t.TempDir()
+		return func(t testing.TB) store.Store {
+			return mustOpen(t, Config{Dir: dir, MaxSegment: 1, OpenSegments: 2}, start().now)
+		}
+	})
+}
+
+func TestWindow(t *testing.T) {
+	c := start()
+	dir := t.TempDir()
+	d := mustOpen(t, Config{Dir: dir, Window: time.Hour}, c.now)
+	for i := range 4 {
+		if _, err := d.Append(context.Background(), storetest.Batch(storetest.Agent1, 7, storetest.Events(7, uint64(4+100*i), 100))); err != nil {
+			t.Fatal(err)
+		}
+		c.t = c.t.Add(31 * time.Minute)
+	}
+	st, err := d.Stats(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Segments != 2 || st.Events != 400 {
+		t.Errorf("stats %+v, want 2 segments", st)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	half := filepath.Join(dir, ".tmp-events-00000001.db")
+	if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := mustOpen(t, Config{Dir: dir}, start().now)
+	if _, err := d.Append(context.Background(), storetest.Batch(storetest.Agent1, 7, storetest.Events(7, 4, 10))); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a half made segment is still there: %v", err)
+	}
+}
+
+// alter runs statements on the only segment of a closed store.
+func alter(t *testing.T, dir, statements string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "events-00000001.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(statements); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func filled(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	d := mustOpen(t, Config{Dir: dir}, start().now)
+	if _, err := d.Append(context.Background(), storetest.Batch(storetest.Agent1, 7, storetest.Events(7, 4, 200))); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestNewerVersion(t *testing.T) {
+	dir := filled(t)
+	alter(t, dir, fmt.Sprintf("PRAGMA user_version=%d", formatVersion+1))
+	_, err := Open(context.Background(), Config{Dir: dir}, start().now)
+	var v *store.VersionError
+	if !errors.As(err, &v) || v.Have != formatVersion+1 || v.Max != formatVersion {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestForeignFile(t *testing.T) {
+	for name, content := range map[string]string{"empty": "", "text": strings.Repeat("not a database ", 1000)} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "events-00000001.db"), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := Open(context.Background(), Config{Dir: dir}, start().now); err == nil {
+				t.Error("opened", d.Close())
+			}
+		})
+	}
+}
+
+// TestCheck damages files and expects that Check finds it and nothing panics.
+func TestCheck(t *testing.T) {
+	for name, statements := range map[string]string{
+		"chunk gone":    "DELETE FROM chunk WHERE id = 2",
+		"chunk damaged": "UPDATE chunk SET data = zeroblob(length(data)) WHERE id = 2",
+		"chunk cut":     "UPDATE chunk SET data = substr(data, 1, 40) WHERE id = 1",
+		"row gone":      "DELETE FROM event WHERE n = 5",
+		"row changed":   "UPDATE event SET kind = 1 WHERE n = 5",
+		"slot changed":  "UPDATE event SET slot = 900 WHERE n = 5",
+		"context gone":  "DELETE FROM ctx WHERE id = 1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filled(t)
+			alter(t, dir, statements)
+			d := mustOpen(t, Config{Dir: dir}, start().now)
+			if found := d.Check(context.Background()); len(found) == 0 {
+				t.Error("nothing found")
+			}
+			// Whether this fails depends on the damage; it must return.
+			_, _ = d.Search(context.Background(), store.Query{Limit: store.MaxLimit})
+			_ = d.Replay(context.Background(), func(string, *event.SpoolRecord) error { return nil })
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{250, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			d := mustOpen(b, Config{Dir: b.TempDir()}, start().now)
+			defer d.Close()
+			b.ReportAllocs()
+			var n uint64 = 4
+			for b.Loop() {
+				b.StopTimer()
+				batch := storetest.Batch(storetest.Agent1, 7, storetest.Events(7, n, size))
+				b.StartTimer()
+				if _, err := d.Append(context.Background(), batch); err != nil {
+					b.Fatal(err)
+				}
+				n += uint64(size)
+			}
+			st, err := d.Stats(context.Background())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(st.Events)/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(float64(st.Bytes)/float64(st.Events), "B/event")
+		})
+	}
+}
+
+func BenchmarkByKey(b *testing.B) {
+	d := mustOpen(b, Config{Dir: b.TempDir()}, start().now)
+	defer d.Close()
+	for i := range 100 {
+		if _, err := d.Append(context.Background(), storetest.Batch(storetest.Agent1, 7, storetest.Events(7, uint64(4+1000*i), 1000))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p, err := d.Search(context.Background(), store.Query{ContextKeys: []string{storetest.ContextKey(100)}, Limit: 100})
+		if err != nil || len(p.Items) != 100 {
+			b.Fatal(err, len(p.Items))
+		}
+	}
+}
