@@ -68,6 +68,8 @@ const (
 	logPath     = "var/log/httpd.log" // the web service's log
 	lootPath    = "tmp/.cache/loot"   // what was read
 	rolePath    = "tmp/.cache/role"   // what the metadata service answered
+	ordersPath  = "tmp/.cache/orders" // what the dropped program was told when it called home
+	addrPath    = "srv/address"       // where the web service says where it listens
 )
 
 func (p Plan) path(rel string) string { return filepath.Join(p.Root, rel) }
