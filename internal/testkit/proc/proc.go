@@ -220,8 +220,9 @@ type Event struct {
 	Fields map[string]any `json:"fields"`
 }
 
-// Events returns the stored events of a kind (empty: all) of the last hour.
-func (c *Clew) Events(ctx context.Context, kind string) ([]Event, error) {
+// Events returns the stored events of a kind (empty: all) of the last hour
+// that have text (empty: any) somewhere.
+func (c *Clew) Events(ctx context.Context, kind, text string) ([]Event, error) {
 	args := []string{"events", "--json", "--since", "1h"}
 	if kind != "" {
 		args = append(args, "--kind", kind)
@@ -234,6 +235,9 @@ func (c *Clew) Events(ctx context.Context, kind string) ([]Event, error) {
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<24)
 	for lines.Scan() {
+		if !bytes.Contains(lines.Bytes(), []byte(text)) {
+			continue
+		}
 		var e Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return nil, fmt.Errorf("parse event: %w: %.200s", err, lines.Text())

@@ -139,7 +139,10 @@ esac`)
 	if err != nil || !s.OK || s.Server.Pid != 12 || len(s.Agents) != 1 || s.Agents[0].Mode != "tracepoint" {
 		t.Errorf("status %+v, %v", s, err)
 	}
-	events, err := c.Events(t.Context(), "exec")
+	if some, err := c.Events(t.Context(), "", "ev_2"); err != nil || len(some) != 1 || some[0].ID != "ev_2" {
+		t.Errorf("events with a text: %+v, %v", some, err)
+	}
+	events, err := c.Events(t.Context(), "exec", "")
 	if err != nil || len(events) != 2 || events[0].Args()[0] != "m-000000" || events[1].Kind != c.Data {
 		t.Errorf("events %+v, %v", events, err)
 	}
