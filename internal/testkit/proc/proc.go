@@ -262,6 +262,48 @@ func (e Event) Args() []string {
 	return nil
 }
 
+// Gap is a time in which events are missing, as stories show it.
+type Gap struct {
+	Reason string      `json:"reason"`
+	Text   string      `json:"text"`
+	From   time.Time   `json:"from"`
+	To     time.Time   `json:"to"`
+	Lost   json.Number `json:"lost"`
+	Kinds  []string    `json:"kinds"`
+}
+
+// Story is what tests need of a story.
+type Story struct {
+	ID   string `json:"id"`
+	Gaps []Gap  `json:"gaps"`
+	// Raw is the whole document.
+	Raw json.RawMessage `json:"-"`
+}
+
+// Stories returns every story with all that belongs to it.
+func (c *Clew) Stories(ctx context.Context) ([]Story, error) {
+	out, err := c.Run(ctx, "stories", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Items []Story `json:"items"`
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		return nil, fmt.Errorf("parse stories: %w", err)
+	}
+	for i, s := range list.Items {
+		if out, err = c.Run(ctx, "story", s.ID, "--json"); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(out, &list.Items[i]); err != nil {
+			return nil, fmt.Errorf("parse story %s: %w", s.ID, err)
+		}
+		list.Items[i].Raw = out
+	}
+	return list.Items, nil
+}
+
 // Tally says how a burst arrived.
 type Tally struct {
 	Stored  int      // distinct executions

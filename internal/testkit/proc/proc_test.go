@@ -128,6 +128,8 @@ case $1 in
 up) echo "listening $*"; exec sleep 1000 ;;
 status) echo '{"ok":true,"server":{"pid":12,"uid":64000,"listen":"127.0.0.1:1"},"agents":[{"pid":11,"mode":"tracepoint","status":"ok"}]}' ;;
 events) echo '{"id":"ev_1","kind":"exec","fields":{"exec.argv":["m-000000"]}}'; echo "{\"id\":\"ev_2\",\"kind\":\"$CLEW_DATA\"}" ;;
+stories) echo '{"items":[{"id":"st_1"}]}' ;;
+story) echo "{\"id\":\"$2\",\"gaps\":[{\"reason\":\"agent down\",\"lost\":\"3\"},{\"lost\":4}]}" ;;
 esac`)
 	if err := c.Start("--sensor", "none"); err != nil {
 		t.Fatal(err)
@@ -145,6 +147,10 @@ esac`)
 	events, err := c.Events(t.Context(), "exec", "")
 	if err != nil || len(events) != 2 || events[0].Args()[0] != "m-000000" || events[1].Kind != c.Data {
 		t.Errorf("events %+v, %v", events, err)
+	}
+	stories, err := c.Stories(t.Context())
+	if err != nil || len(stories) != 1 || len(stories[0].Gaps) != 2 || stories[0].Gaps[0].Lost != "3" || stories[0].Gaps[1].Lost != "4" {
+		t.Errorf("stories %+v, %v", stories, err)
 	}
 	if err := Until(t.Context(), func() (bool, error) { return c.Log() != "", nil }); err != nil {
 		t.Fatal(err)

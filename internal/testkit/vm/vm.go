@@ -284,8 +284,9 @@ func emulate(ctx context.Context, cfg Config, m machine, k Kernel, initrd, conso
 	return nil
 }
 
-// statusWriter passes lines on and takes out the one that carries the status.
-// A line's beginning is passed on at once unless it could be the marker.
+// statusWriter passes lines on until the one that carries the status; what
+// comes after that is the kernel's, on machines with one serial port. A line's
+// beginning is passed on at once unless it could be the marker.
 type statusWriter struct {
 	w      io.Writer
 	marker []byte
@@ -297,7 +298,7 @@ type statusWriter struct {
 
 func (s *statusWriter) Write(p []byte) (int, error) {
 	n := len(p)
-	for len(p) > 0 {
+	for len(p) > 0 && !s.found {
 		end := bytes.IndexByte(p, '\n') + 1
 		part := p
 		if end > 0 {

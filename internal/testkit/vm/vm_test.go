@@ -31,7 +31,7 @@ func TestStatusWriter(t *testing.T) {
 		{"no number", "status 1234 many\n", "status 1234 many\n", 0, false},
 		{"cut off", "ok\nstatus 12", "ok\nstatus 12", 0, false},
 		{"without line end", "ok\nstatus 1234 3", "ok\nstatus 1234 3", 0, false},
-		{"output after", "status 1234 3\ntail", "tail", 3, true},
+		{"output after", "a\nstatus 1234 3\nreboot: Restarting\nstatus 1234 4\n", "a\n", 3, true},
 	} {
 		for size := 1; size <= len(tt.in); size++ {
 			var out bytes.Buffer
