@@ -45,7 +45,7 @@ type Config struct {
 	Pairs int
 	// Names are the works to measure, all of Names() if empty.
 	Names []string
-	// Scale multiplies how often an operation is repeated in one measure;
+	// Scale multiplies how long an operation is repeated in one measure;
 	// 1 if 0. Tests use a small one.
 	Scale float64
 	// Log gets one line per measure, for somebody who waits. Nil: nobody.

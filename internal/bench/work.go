@@ -22,29 +22,33 @@ import (
 // errSkip ends the message of a work that cannot be done on this machine.
 var errSkip = errors.New("not here")
 
-// Result is what a worker prints: how often it did its operation, and how
-// long one took, in nanoseconds.
+// Result is what a worker prints: how often it did its operation, warming up
+// included, and how long one took, in nanoseconds.
 type Result struct {
 	Ops int     `json:"ops"`
 	NS  float64 `json:"ns"`
 }
 
 // work is one kind of operation. prepare is called once, in the directory
-// that do gets. do repeats the operation n times; batches is how often it is
-// asked to, and the median counts, so that one hiccup does not.
+// that do gets; do repeats the operation n times. A batch is as many as take
+// about the given time, or one operation if none is given.
 type work struct {
 	name, title string
-	n, batches  int
+	batch       time.Duration
 	prepare     func(dir string) error
 	do          func(dir string, n int) error
 }
 
+// batches is how many are timed. Their median counts, so that one hiccup does
+// not.
+const batches = 5
+
 // list is in the order of the report.
 var list = []work{
-	{"exec", "spawn of `true`", 400, 5, prepareExec, doExec},
-	{"open", "open and close of one file", 100_000, 5, prepareOpen, doOpen},
-	{"pipe", "1-byte write and read on a pipe", 300_000, 5, func(string) error { return nil }, doPipe},
-	{"build", "Go build, cold cache", 1, 1, prepareBuild, doBuild},
+	{"exec", "spawn of `true`", 300 * time.Millisecond, prepareExec, doExec},
+	{"open", "open and close of one file", 200 * time.Millisecond, prepareOpen, doOpen},
+	{"pipe", "1-byte write and read on a pipe", 200 * time.Millisecond, func(string) error { return nil }, doPipe},
+	{"build", "Go build, cold cache", 0, prepareBuild, doBuild},
 }
 
 var works = func() map[string]work {
@@ -78,23 +82,40 @@ func Work(args []string, out io.Writer) error {
 	if err != nil || scale <= 0 {
 		return fmt.Errorf("bench worker: scale %q is no positive number", args[2])
 	}
-	n := max(1, int(float64(w.n)*scale))
 	runtime.LockOSThread()
-	if w.batches > 1 {
-		// Caches and the frequency settle.
-		if err := w.do(args[1], max(1, n/4)); err != nil {
+	n, rounds, warming := 1, 1, 0
+	if w.batch > 0 {
+		if n, warming, err = w.calibrate(args[1], time.Duration(float64(w.batch)*scale)); err != nil {
 			return err
 		}
+		rounds = batches
 	}
 	var took []float64
-	for range w.batches {
+	for range rounds {
 		start := time.Now()
 		if err := w.do(args[1], n); err != nil {
 			return err
 		}
 		took = append(took, float64(time.Since(start).Nanoseconds())/float64(n))
 	}
-	return json.NewEncoder(out).Encode(Result{Ops: n * w.batches, NS: median(took)})
+	return json.NewEncoder(out).Encode(Result{Ops: warming + n*rounds, NS: median(took)})
+}
+
+// calibrate finds how many operations take about the given time, and says how
+// many it did for that. It doubles, so that caches and the processor's
+// frequency settle meanwhile.
+func (w work) calibrate(dir string, want time.Duration) (n, done int, err error) {
+	const most = 1 << 24
+	for n := 1; ; n *= 2 {
+		start := time.Now()
+		if err := w.do(dir, n); err != nil {
+			return 0, 0, err
+		}
+		done += n
+		if took := time.Since(start); took >= want/2 || n >= most {
+			return max(1, int(float64(n)*float64(want)/float64(max(took, 1)))), done, nil
+		}
+	}
 }
 
 // truePaths are tried in this order; a spawn must not search PATH.
