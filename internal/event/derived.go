@@ -153,3 +153,36 @@ func (p *Process) ArgsOptions() []string {
 	}
 	return out
 }
+
+// Service is the service a process belongs to, by its environment or by the
+// systemd unit in its control group; empty when neither says.
+func (p *Process) Service() string {
+	if p == nil {
+		return ""
+	}
+	for _, name := range []string{"DD_SERVICE=", "OTEL_SERVICE_NAME="} {
+		for _, e := range p.Envp {
+			if v, ok := strings.CutPrefix(e, name); ok && v != "" {
+				return v
+			}
+		}
+	}
+	for _, e := range p.Envp {
+		v, ok := strings.CutPrefix(e, "OTEL_RESOURCE_ATTRIBUTES=")
+		if !ok {
+			continue
+		}
+		for _, kv := range strings.Split(v, ",") {
+			if s, ok := strings.CutPrefix(kv, "service.name="); ok && s != "" {
+				return s
+			}
+		}
+	}
+	parts := strings.Split(p.Cgroup, "/")
+	for i := len(parts) - 1; i >= 0; i-- {
+		if s, ok := strings.CutSuffix(parts[i], ".service"); ok {
+			return s
+		}
+	}
+	return ""
+}

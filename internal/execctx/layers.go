@@ -125,38 +125,5 @@ func template(s string) (func(*event.Event) string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(e *event.Event) string { return a(e) + Service(e.Proc) + b(e) }, nil
-}
-
-// Service is the service a process belongs to, by its environment or by the
-// systemd unit in its control group; empty when neither says.
-func Service(p *event.Process) string {
-	if p == nil {
-		return ""
-	}
-	for _, name := range []string{"DD_SERVICE=", "OTEL_SERVICE_NAME="} {
-		for _, e := range p.Envp {
-			if v, ok := strings.CutPrefix(e, name); ok && v != "" {
-				return v
-			}
-		}
-	}
-	for _, e := range p.Envp {
-		v, ok := strings.CutPrefix(e, "OTEL_RESOURCE_ATTRIBUTES=")
-		if !ok {
-			continue
-		}
-		for _, kv := range strings.Split(v, ",") {
-			if s, ok := strings.CutPrefix(kv, "service.name="); ok && s != "" {
-				return s
-			}
-		}
-	}
-	parts := strings.Split(p.Cgroup, "/")
-	for i := len(parts) - 1; i >= 0; i-- {
-		if s, ok := strings.CutSuffix(parts[i], ".service"); ok {
-			return s
-		}
-	}
-	return ""
+	return func(e *event.Event) string { return a(e) + e.Proc.Service() + b(e) }, nil
 }
