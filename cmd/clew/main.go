@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/clewsec/clew/internal/demo"
 )
 
 // Exit statuses of every command.
@@ -37,7 +39,12 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	if demo.IsHelper() {
+		os.Exit(demo.Helper())
+	}
+	os.Exit(run(os.Args[1:]))
+}
 
 // run is main without the exit, so that script tests can call it.
 func run(args []string) int {
@@ -78,6 +85,7 @@ func newRootCmd() *cobra.Command {
 		return usageError(cmd, err)
 	})
 	root.AddCommand(
+		newDemoCmd(),
 		newVersionCmd(),
 	)
 	return root

@@ -142,9 +142,7 @@ func TestOutsideUntouched(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
-	plan := staged
-	plan.Root = "/tmp/clew-demo-1"
-	steps := plan.Steps()
+	steps := Example().Steps()
 	if len(steps) < 10 {
 		t.Errorf("%d steps", len(steps))
 	}

@@ -92,3 +92,10 @@ func (p Plan) Steps() []Step {
 		{"log", "The attacker removes the web service's log, and the dropped program.", p.path(logPath)},
 	}
 }
+
+// Example returns a plan with made-up places, to show the steps.
+func Example() Plan {
+	plan := staged
+	plan.Root = "/tmp/clew-demo-1"
+	return plan
+}
