@@ -1,0 +1,233 @@
+//go:build linux && (amd64 || arm64)
+
+package sensor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// A hook is one program on one place.
+type hook struct {
+	object string
+	prog   string
+	// on is the system call's tracepoint; empty when the program says itself
+	// where it belongs.
+	on    string
+	kinds []procRecKind // attached when one of them is wanted
+	// optional places do not exist on every kernel or architecture; the reason
+	// is in the comment beside the hook.
+	optional bool
+}
+
+type kinds = []procRecKind
+
+// lifeHooks are the same in both modes and always attached.
+var lifeHooks = []hook{
+	{object: "proc", prog: "on_fork", kinds: kinds{procRecKindREC_FORK}},
+	{object: "proc", prog: "on_exec", kinds: kinds{procRecKindREC_EXEC}},
+	{object: "proc", prog: "on_exit", kinds: kinds{procRecKindREC_EXIT}},
+	{object: "proc", prog: "on_cgroup", kinds: kinds{procRecKindREC_CGROUP}},
+}
+
+var (
+	kOpen   = kinds{procRecKindREC_OPEN}
+	kUnlink = kinds{procRecKindREC_UNLINK}
+	kChmod  = kinds{procRecKindREC_CHMOD}
+	kChown  = kinds{procRecKindREC_CHOWN}
+	kLink   = kinds{procRecKindREC_LINK}
+	kSym    = kinds{procRecKindREC_SYMLINK}
+	kRename = kinds{procRecKindREC_RENAME}
+	kMkdir  = kinds{procRecKindREC_MKDIR}
+	kRmdir  = kinds{procRecKindREC_RMDIR}
+	kTrunc  = kinds{procRecKindREC_TRUNCATE}
+	// Canaries pass by ftruncate, so it is always attached.
+	kTruncCanary = kinds{procRecKindREC_TRUNCATE, procRecKindREC_CANARY}
+	kUnlinkat    = kinds{procRecKindREC_UNLINK, procRecKindREC_RMDIR}
+	kCred        = kinds{procRecKindREC_CRED}
+)
+
+// A call is a system call that a file program watches: at exit only, or at
+// entry too when its strings matter.
+type call struct {
+	name  string
+	enter bool
+	exit  string // program at exit
+	kinds kinds
+	// Some calls are not on every architecture (legacy ones are missing on
+	// arm64) or came late (openat2 v5.6, fchmodat2 v6.6).
+	optional bool
+}
+
+var fileCalls = []call{
+	{"openat", false, "exit_openat", kOpen, false},
+	{"open", false, "exit_open", kOpen, true},
+	{"creat", false, "exit_creat", kOpen, true},
+	{"openat2", false, "exit_openat2", kOpen, true},
+	{"open_by_handle_at", false, "exit_open_by_handle", kOpen, true},
+	{"truncate", true, "exit_truncate", kTrunc, false},
+	{"ftruncate", false, "exit_ftruncate", kTruncCanary, false},
+	{"unlink", true, "exit_unlink", kUnlink, true},
+	{"unlinkat", true, "exit_unlink", kUnlinkat, false},
+	{"rmdir", true, "exit_rmdir", kRmdir, true},
+	{"mkdir", true, "exit_mkdir", kMkdir, true},
+	{"mkdirat", true, "exit_mkdir", kMkdir, false},
+	{"rename", true, "exit_rename", kRename, true},
+	{"renameat", true, "exit_rename", kRename, true},
+	{"renameat2", true, "exit_rename", kRename, false},
+	{"chmod", true, "exit_chmod", kChmod, true},
+	{"fchmod", false, "exit_fchmod", kChmod, false},
+	{"fchmodat", true, "exit_chmod", kChmod, false},
+	{"fchmodat2", true, "exit_chmod", kChmod, true},
+	{"chown", true, "exit_chown", kChown, true},
+	{"lchown", true, "exit_chown", kChown, true},
+	{"fchown", false, "exit_fchown", kChown, false},
+	{"fchownat", true, "exit_chown", kChown, false},
+	{"link", true, "exit_link", kLink, true},
+	{"linkat", true, "exit_link", kLink, false},
+	{"symlink", true, "exit_symlink", kSym, true},
+	{"symlinkat", true, "exit_symlink", kSym, false},
+}
+
+var credCalls = []string{
+	"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
+}
+
+// tracepointHooks are the hooks of tracepoint mode.
+func tracepointHooks() []hook {
+	hooks := append([]hook(nil), lifeHooks...)
+	for _, c := range fileCalls {
+		if c.enter {
+			hooks = append(hooks, hook{"file_tp", "enter_" + c.name, "sys_enter_" + c.name, c.kinds, c.optional})
+		}
+		hooks = append(hooks, hook{"file_tp", c.exit, "sys_exit_" + c.name, c.kinds, c.optional})
+	}
+	for _, c := range credCalls {
+		hooks = append(hooks,
+			hook{"cred_tp", "enter_cred", "sys_enter_" + c, kCred, false},
+			hook{"cred_tp", "exit_cred", "sys_exit_" + c, kCred, false})
+	}
+	return append(hooks,
+		hook{"net_tp", "exit_connect", "sys_exit_connect", kinds{procRecKindREC_CONNECT}, false},
+		hook{"net_tp", "exit_bind", "sys_exit_bind", kinds{procRecKindREC_BIND}, false},
+		hook{"net_tp", "exit_accept", "sys_exit_accept", kinds{procRecKindREC_ACCEPT}, false},
+		hook{"net_tp", "exit_accept", "sys_exit_accept4", kinds{procRecKindREC_ACCEPT}, false})
+}
+
+func (h *hook) wanted(p *kernelPlan) bool {
+	for _, k := range h.kinds {
+		if p.wanted[k] || k == procRecKindREC_CANARY {
+			return true
+		}
+	}
+	return false
+}
+
+// tracefs reads the ids of tracepoints, which only that file system tells. It
+// is opened detached: it appears in no mount table and needs no clean-up.
+type tracefs struct{ fd int }
+
+func openTracefs() (*tracefs, error) {
+	for _, p := range []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"} {
+		if fd, err := unix.Open(p+"/events", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			return &tracefs{fd}, nil
+		}
+	}
+	ctx, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open tracefs: %w", err)
+	}
+	defer unix.Close(ctx)
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		return nil, fmt.Errorf("create tracefs: %w", err)
+	}
+	mnt, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("mount tracefs: %w", err)
+	}
+	defer unix.Close(mnt)
+	fd, err := unix.Openat(mnt, "events", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open tracefs events: %w", err)
+	}
+	return &tracefs{fd}, nil
+}
+
+func (t *tracefs) Close() error { return unix.Close(t.fd) }
+
+// id of a tracepoint, os.ErrNotExist if the kernel does not have it.
+func (t *tracefs) id(group, name string) (uint64, error) {
+	p := filepath.Join(group, name, "id")
+	fd, err := unix.Openat(t.fd, p, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), p)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
+	}
+	id, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
+	}
+	return id, nil
+}
+
+// perfLink is a program on a tracepoint.
+type perfLink struct {
+	perf int
+	l    link.Link
+}
+
+func (p *perfLink) Close() error {
+	err := p.l.Close()
+	return errors.Join(err, unix.Close(p.perf))
+}
+
+// attachTracepoint puts a program on a tracepoint of the kernel. The event is
+// opened on one CPU; the program runs on all.
+func attachTracepoint(id uint64, prog *ebpf.Program) (io.Closer, error) {
+	attr := unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_TRACEPOINT, Config: id, Sample: 1, Sample_type: unix.PERF_SAMPLE_RAW, Wakeup: 1,
+	}
+	attr.Size = uint32(unix.PERF_ATTR_SIZE_VER5)
+	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open perf event: %w", err)
+	}
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: prog, Attach: ebpf.AttachPerfEvent})
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
+		l.Close()
+		unix.Close(fd)
+		return nil, fmt.Errorf("enable perf event: %w", err)
+	}
+	return &perfLink{perf: fd, l: l}, nil
+}
+
+// closeAll closes many links at once: detaching waits for readers of the
+// tracepoint, tens of milliseconds for each.
+func closeAll(links []io.Closer) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(links))
+	for i, l := range links {
+		wg.Go(func() { errs[i] = l.Close() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * What goes on the rings. A record is a struct below followed by its strings;
+ * a string is named by offset and length from the record's start. Paths are
+ * lists of NUL-terminated names, leaf first, up to the root of the mount
+ * namespace. Everything is little endian, padding is explicit.
+ */
+#ifndef CLEW_RECORD_H
+#define CLEW_RECORD_H
+
+#include "kernel.h"
+#include "drop.h"
+
+enum rec_kind {
+	REC_NONE = 0,
+	REC_FORK = 1,
+	REC_EXEC = 2,
+	REC_EXIT = 3,
+	REC_CRED = 4,
+	REC_CGROUP = 5,
+	REC_CANARY = 6,
+	REC_OPEN = 7,
+	REC_TRUNCATE = 8,
+	REC_UNLINK = 9,
+	REC_RMDIR = 10,
+	REC_RENAME = 11,
+	REC_MKDIR = 12,
+	REC_CHMOD = 13,
+	REC_CHOWN = 14,
+	REC_LINK = 15,
+	REC_SYMLINK = 16,
+	REC_CONNECT = 17,
+	REC_ACCEPT = 18,
+	REC_BIND = 19,
+	REC_SNAPSHOT = 20,
+	REC_KINDS = 32, /* a power of two */
+};
+
+struct rec_str {
+	u16 off;
+	u16 len;
+};
+
+struct rec_hdr {
+	u16 kind;
+	u16 flags;
+	u32 size;
+	u64 ts; /* boot time, ns */
+	u64 start; /* start of the thread group's leader, boot time, ns */
+	u32 tgid;
+	u32 tid;
+	u32 ppid;
+	u32 sid;
+	u32 uid;
+	u32 gid;
+	u32 euid;
+	u32 egid;
+	u32 fsuid;
+	u32 fsgid;
+	u32 auid;
+	u32 ses;
+	u64 cgroup_id; /* kernfs id; see task_cgroup */
+	u32 mntns;
+	u32 netns;
+	u32 cpu;
+	u32 pad;
+	char comm[16];
+};
+_Static_assert(sizeof(struct rec_hdr) == 112, "rec_hdr");
+
+/* rec_file.flags */
+enum rec_file_flag {
+	RF_PRESENT = 1,
+	RF_UPPER = 2, /* overlayfs: lives in the writable layer */
+	RF_TRUNCATED = 4, /* the path has more steps or bytes than are kept */
+	RF_DETACHED = 8, /* its mount is in no mount namespace, or the path ends in none */
+	RF_DELETED = 16, /* no name is left in any directory */
+	RF_OVERLAY = 32,
+};
+
+struct rec_file {
+	u64 inode;
+	u64 ctime;
+	u64 mtime;
+	u32 mnt_id;
+	u32 dev;
+	u32 uid;
+	u32 gid;
+	u16 mode;
+	u16 flags;
+	struct rec_str path;
+	u32 links;
+	u32 pad;
+	char fs[16];
+};
+_Static_assert(sizeof(struct rec_file) == 72, "rec_file");
+
+/* rec_proc.flags */
+enum rec_proc_flag {
+	RP_KTHREAD = 1,
+	RP_CGROUP_V1 = 2, /* the cgroup path is that of a version 1 hierarchy */
+	RP_ARGS_TRUNCATED = 4,
+	RP_ENVS_TRUNCATED = 8,
+	RP_ARGS_UNREADABLE = 16,
+	RP_ENVS_UNREADABLE = 32,
+	RP_CGROUP_TRUNCATED = 64,
+};
+
+/* fork (the header describes the child), exec, and an entry of the snapshot. */
+struct rec_proc {
+	struct rec_hdr hdr;
+	u64 creator_start; /* fork: who called it; else the parent */
+	u32 creator;
+	u32 flags;
+	u64 cap_effective;
+	u64 cap_permitted;
+	u32 pidns;
+	u32 nspid; /* pid in its own namespace */
+	u32 old_tid; /* the thread that called fork or exec */
+	u32 argc;
+	u32 envc;
+	u32 cgroup_hier;
+	u64 cgroup_node; /* kernfs id of the directory that the path names */
+	struct rec_file exe;
+	struct rec_str cgroup;
+	struct rec_str filename; /* exec: the kernel's copy of what was asked for */
+	struct rec_str interp; /* exec: what runs it; differs for scripts */
+	struct rec_str cwd;
+	struct rec_str args;
+	struct rec_str envs;
+	char tty[24];
+};
+_Static_assert(sizeof(struct rec_proc) == 296, "rec_proc");
+
+struct rec_exit {
+	struct rec_hdr hdr;
+	u32 code; /* as wait(2) reports it */
+	u32 pad;
+};
+_Static_assert(sizeof(struct rec_exit) == 120, "rec_exit");
+
+struct rec_ids {
+	u32 uid, gid, suid, sgid, euid, egid, fsuid, fsgid;
+	u64 cap_effective, cap_permitted;
+};
+struct rec_cred {
+	struct rec_hdr hdr; /* with the new credentials */
+	struct rec_ids before;
+	struct rec_ids after;
+};
+_Static_assert(sizeof(struct rec_cred) == 208, "rec_cred");
+
+struct rec_cgroup {
+	struct rec_hdr hdr; /* who moved it */
+	u64 start; /* of the moved process */
+	u64 node;
+	u32 tgid;
+	u32 tid;
+	u32 hier; /* hierarchy id, 0 or 1 is unified */
+	u32 flags;
+	struct rec_str path;
+	u32 threadgroup;
+};
+_Static_assert(sizeof(struct rec_cgroup) == 152, "rec_cgroup");
+
+struct rec_canary {
+	struct rec_hdr hdr;
+	u64 nonce;
+	u32 ring; /* 0 critical, 1 bulk */
+	u32 pad;
+};
+_Static_assert(sizeof(struct rec_canary) == 128, "rec_canary");
+
+/* rec_fileop.opflags */
+enum rec_op_flag {
+	RO_PATH_USER = 1, /* the path is what the caller's memory said */
+	RO_CHANGED = 2, /* it said something else at exit than at entry */
+	RO_UNREADABLE = 4, /* it could not be read at entry or exit */
+	RO_TRUNCATED = 8,
+	RO_CREATED = 16, /* open made the file */
+	RO_FLAGS_USER = 32, /* flags were read from the caller's memory (openat2) */
+	RO_BY_FD = 64,
+};
+
+/*
+ * Everything that names a file. `file` is set when the kernel's object is at
+ * hand; else the file is `arg` below the directory `dir`.
+ */
+struct rec_fileop {
+	struct rec_hdr hdr;
+	s32 retval;
+	u32 opflags;
+	u32 flags; /* of the call */
+	u32 mode; /* asked for */
+	u32 uid; /* asked for */
+	u32 gid;
+	s32 dirfd;
+	s32 dirfd2;
+	s64 length;
+	struct rec_file file;
+	struct rec_file file2;
+	struct rec_str dir;
+	struct rec_str arg;
+	struct rec_str dir2;
+	struct rec_str arg2;
+};
+_Static_assert(sizeof(struct rec_fileop) == 312, "rec_fileop");
+
+struct rec_net {
+	struct rec_hdr hdr;
+	s32 retval;
+	u16 family;
+	u16 protocol;
+	u16 type;
+	u16 lport;
+	u16 rport;
+	u16 pad;
+	u8 laddr[16];
+	u8 raddr[16];
+	struct rec_str path; /* AF_UNIX */
+	u32 pad2;
+};
+_Static_assert(sizeof(struct rec_net) == 168, "rec_net");
+
+/* Names every record in BTF, so that the decoder's test can compare layouts. */
+union rec_any {
+	struct rec_hdr hdr;
+	struct rec_proc proc;
+	struct rec_exit exit;
+	struct rec_cred cred;
+	struct rec_cgroup cgroup;
+	struct rec_canary canary;
+	struct rec_fileop fileop;
+	struct rec_net net;
+	struct rec_ids ids;
+	enum rec_kind kind;
+	enum rec_file_flag file_flag;
+	enum rec_proc_flag proc_flag;
+	enum rec_op_flag op_flag;
+	enum fate fate;
+};
+
+#endif

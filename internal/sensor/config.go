@@ -1,0 +1,82 @@
+// Package sensor watches the Linux kernel with BPF and gives what it sees as
+// the stream: process life, files, sockets, credentials and cgroups, decoded,
+// scrubbed of secrets, in order of kernel time and numbered. It loads and
+// attaches programs, probes what this kernel allows, reads the rings, and
+// counts what was left out and why. It draws no conclusions.
+//
+// The programs are in bpf/; generate.sh builds them.
+package sensor
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/kfilter"
+)
+
+// A Mode is a way to attach to the kernel.
+type Mode string
+
+// The modes. Auto takes Trampoline where the kernel lets it attach.
+const (
+	Auto       Mode = "auto"
+	Trampoline Mode = "trampoline"
+	Tracepoint Mode = "tracepoint"
+)
+
+// ErrNotSupported says that this system has no kernel that can be watched.
+var ErrNotSupported = errors.New("sensor: not supported on this system")
+
+// Config says how to watch. The zero Config is usable, except for Start.
+type Config struct {
+	Mode Mode
+	// Plan is what to let through until SetPlan changes it. Fork, exec and
+	// exit always leave the kernel.
+	Plan kfilter.Plan
+	// Start is the first record of the stream. Its caller sets Run, Seed,
+	// HostID and Version; what is empty of the rest is filled in.
+	Start event.RunStart
+	// Self are the thread groups whose files and sockets are not reported,
+	// beside this process.
+	Self []uint32
+	// NotSelf reports this process's files and sockets, too; for tests.
+	NotSelf bool
+	// Rings' sizes in bytes, rounded up to a power of two.
+	CriticalBytes, BulkBytes int
+	// EnvAllow are variables whose values are kept, beside the built-in list.
+	EnvAllow []string
+	// Log receives starts, stops and degradations. nil drops them.
+	Log *slog.Logger
+}
+
+const (
+	// A full exec record is 4 to 8 KiB; this holds more than a thousand of
+	// them, what two cores execute in a second and a half.
+	defaultCriticalBytes = 8 << 20
+	// 50,000 records of 450 bytes a second for a third of a second.
+	defaultBulkBytes = 8 << 20
+
+	// tick is how long records lie in the rings at most. Programs wake the
+	// reader earlier only when a ring is a quarter full.
+	tick = 10 * time.Millisecond
+	// slack is how much younger records may be on the ring before one that
+	// another CPU is just about to write.
+	slack = 2 * time.Millisecond
+	// housekeeping is how often the counters and the clock are looked at.
+	housekeeping = time.Second
+	// clockStep is the least change of the wall clock that makes a record.
+	clockStep = time.Millisecond
+)
+
+func ringSize(n, def int) uint32 {
+	if n <= 0 {
+		n = def
+	}
+	size := uint32(4096)
+	for int(size) < n && size < 1<<30 {
+		size <<= 1
+	}
+	return size
+}

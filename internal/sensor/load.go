@@ -1,0 +1,260 @@
+//go:build linux && (amd64 || arm64)
+
+package sensor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// kernel is what of us lives in the kernel: maps, programs, links.
+type kernel struct {
+	mode  Mode
+	log   *slog.Logger
+	specs map[string]*ebpf.CollectionSpec
+	maps  map[string]*ebpf.Map
+	progs map[string]*ebpf.Program // by object/name
+	hooks []hook
+	links map[int]io.Closer // by place in hooks
+	trace *tracefs
+	plan  *kernelPlan
+	// missing are places that this kernel does not have or does not let us
+	// attach to, with the reason.
+	missing map[string]string
+}
+
+// cpus is how many CPUs may ever run a program.
+func cpus() (int, error) {
+	n, err := ebpf.PossibleCPU()
+	if err != nil {
+		return 0, fmt.Errorf("count CPUs: %w", err)
+	}
+	return n, nil
+}
+
+const scratchSlots = 2 // SCRATCH_SLOTS in maps.h
+
+func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
+	loaders := map[string]func() (*ebpf.CollectionSpec, error){
+		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp,
+	}
+	specs := make(map[string]*ebpf.CollectionSpec, len(loaders))
+	for name, load := range loaders {
+		spec, err := load()
+		if err != nil {
+			return nil, fmt.Errorf("read object %s: %w", name, err)
+		}
+		specs[name] = spec
+	}
+	return specs, nil
+}
+
+// newKernel creates the maps. Nothing is attached yet.
+func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) {
+	// Needed before v5.11, where maps count as locked memory; harmless after.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		log.Debug("memlock limit stays", "err", err)
+	}
+	specs, err := specsFor(mode)
+	if err != nil {
+		return nil, err
+	}
+	n, err := cpus()
+	if err != nil {
+		return nil, err
+	}
+	k := &kernel{
+		mode: mode, log: log, specs: specs, maps: make(map[string]*ebpf.Map), progs: make(map[string]*ebpf.Program),
+		links: make(map[int]io.Closer), missing: make(map[string]string),
+	}
+	defer func() {
+		if err != nil {
+			k.Close()
+		}
+	}()
+	k.hooks = hooksFor(mode)
+	sizes := map[string]uint32{
+		procMapCritical: ringSize(cfg.CriticalBytes, defaultCriticalBytes),
+		procMapBulk:     ringSize(cfg.BulkBytes, defaultBulkBytes),
+		procMapScratch:  uint32(n * scratchSlots),
+	}
+	for _, spec := range specs {
+		for name, m := range spec.Maps {
+			if size, ok := sizes[name]; ok {
+				m.MaxEntries = size
+			}
+			if strings.HasPrefix(name, ".") || k.maps[name] != nil {
+				continue
+			}
+			if k.maps[name], err = ebpf.NewMap(m); err != nil {
+				return nil, fmt.Errorf("create map %s: %w", name, err)
+			}
+		}
+		for name, value := range map[string]any{
+			procVarCfgAgentTgid: uint32(os.Getpid()),
+			procVarCfgWakeBytes: uint64(sizes[procMapBulk] / 4),
+		} {
+			if v := spec.Variables[name]; v != nil {
+				if err := v.Set(value); err != nil {
+					return nil, fmt.Errorf("set %s: %w", name, err)
+				}
+			}
+		}
+	}
+	if k.trace, err = openTracefs(); err != nil {
+		return nil, err
+	}
+	one := uint32(1)
+	for _, pid := range cfg.Self {
+		if err := k.maps[procMapSelf].Put(pid, one); err != nil {
+			return nil, fmt.Errorf("write own processes: %w", err)
+		}
+	}
+	if !cfg.NotSelf {
+		if err := k.maps[procMapSelf].Put(uint32(os.Getpid()), one); err != nil {
+			return nil, fmt.Errorf("write own processes: %w", err)
+		}
+	}
+	return k, nil
+}
+
+func hooksFor(mode Mode) []hook { return tracepointHooks() }
+
+// load makes sure that programs are in the kernel: object name to programs.
+func (k *kernel) load(want map[string][]string) error {
+	for object, names := range want {
+		spec := k.specs[object].Copy()
+		for name := range spec.Programs {
+			if !slices.Contains(names, name) || k.progs[object+"/"+name] != nil {
+				delete(spec.Programs, name)
+			}
+		}
+		if len(spec.Programs) == 0 {
+			continue
+		}
+		replace := make(map[string]*ebpf.Map)
+		for name := range spec.Maps {
+			if m := k.maps[name]; m != nil {
+				replace[name] = m
+			}
+		}
+		c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+		if err != nil {
+			return fmt.Errorf("load object %s: %w", object, err)
+		}
+		for name, p := range c.Programs {
+			k.progs[object+"/"+name] = p
+			delete(c.Programs, name)
+		}
+		c.Close()
+	}
+	return nil
+}
+
+// attachOne puts one hook in place.
+func (k *kernel) attachOne(h *hook) (io.Closer, error) {
+	p := k.progs[h.object+"/"+h.prog]
+	if h.on != "" {
+		id, err := k.trace.id("syscalls", h.on)
+		if err != nil {
+			return nil, err
+		}
+		return attachTracepoint(id, p)
+	}
+	switch p.Type() {
+	case ebpf.LSM:
+		return link.AttachLSM(link.LSMOptions{Program: p})
+	default:
+		return link.AttachTracing(link.TracingOptions{Program: p})
+	}
+}
+
+// setPlan loads and attaches what the plan needs, writes the filters, and
+// detaches what it does not need any more.
+func (k *kernel) setPlan(p *kernelPlan) error {
+	want := make(map[string][]string)
+	for i := range k.hooks {
+		h := &k.hooks[i]
+		if !h.wanted(p) || k.links[i] != nil || k.missing[h.place()] != "" {
+			continue
+		}
+		if h.on != "" && h.optional {
+			if _, err := k.trace.id("syscalls", h.on); errors.Is(err, os.ErrNotExist) {
+				k.missing[h.place()] = "not on this kernel"
+				continue
+			}
+		}
+		want[h.object] = append(want[h.object], h.prog)
+	}
+	if err := k.load(want); err != nil {
+		return err
+	}
+	// The filter comes first: a program never runs without one.
+	if err := p.apply(k.maps[procMapPlan], k.maps[procMapNames], k.plan); err != nil {
+		return err
+	}
+	k.plan = p
+	var drop []io.Closer
+	for i := range k.hooks {
+		h := &k.hooks[i]
+		switch has := k.links[i]; {
+		case h.wanted(p) && has == nil && k.missing[h.place()] == "":
+			l, err := k.attachOne(h)
+			if err != nil {
+				if h.object == "proc" {
+					return fmt.Errorf("attach %s: %w", h.place(), err)
+				}
+				k.missing[h.place()] = err.Error()
+				k.log.Warn("hook cannot be attached", "hook", h.place(), "err", err)
+				continue
+			}
+			k.links[i] = l
+		case !h.wanted(p) && has != nil:
+			drop = append(drop, has)
+			delete(k.links, i)
+		}
+	}
+	if err := closeAll(drop); err != nil {
+		return fmt.Errorf("detach: %w", err)
+	}
+	return nil
+}
+
+func (h *hook) place() string {
+	if h.on != "" {
+		return h.on
+	}
+	return h.object + "/" + h.prog
+}
+
+// Close takes everything out of the kernel.
+func (k *kernel) Close() error {
+	links := make([]io.Closer, 0, len(k.links))
+	for i, l := range k.links {
+		links = append(links, l)
+		delete(k.links, i)
+	}
+	err := closeAll(links)
+	for name, p := range k.progs {
+		err = errors.Join(err, p.Close())
+		delete(k.progs, name)
+	}
+	for name, m := range k.maps {
+		err = errors.Join(err, m.Close())
+		delete(k.maps, name)
+	}
+	if k.trace != nil {
+		err = errors.Join(err, k.trace.Close())
+		k.trace = nil
+	}
+	return err
+}

@@ -1,0 +1,143 @@
+//go:build linux && (amd64 || arm64)
+
+package sensor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/kfilter"
+)
+
+// recKinds says which of the kernel's records an event kind comes from.
+var recKinds = [event.NumKinds][]procRecKind{
+	event.KindFork:        {procRecKindREC_FORK},
+	event.KindExec:        {procRecKindREC_EXEC},
+	event.KindExit:        {procRecKindREC_EXIT},
+	event.KindOpen:        {procRecKindREC_OPEN, procRecKindREC_TRUNCATE},
+	event.KindUnlink:      {procRecKindREC_UNLINK},
+	event.KindRename:      {procRecKindREC_RENAME},
+	event.KindChmod:       {procRecKindREC_CHMOD},
+	event.KindChown:       {procRecKindREC_CHOWN},
+	event.KindLink:        {procRecKindREC_LINK},
+	event.KindSymlink:     {procRecKindREC_SYMLINK},
+	event.KindConnect:     {procRecKindREC_CONNECT},
+	event.KindAccept:      {procRecKindREC_ACCEPT},
+	event.KindBind:        {procRecKindREC_BIND},
+	event.KindSetuid:      {procRecKindREC_CRED},
+	event.KindSetgid:      {procRecKindREC_CRED},
+	event.KindCgroupWrite: {procRecKindREC_CGROUP},
+	event.KindMkdir:       {procRecKindREC_MKDIR},
+	event.KindRmdir:       {procRecKindREC_RMDIR},
+}
+
+// eventKinds is the other direction, for counters.
+var eventKinds = map[procRecKind]event.Kind{
+	procRecKindREC_FORK: event.KindFork, procRecKindREC_EXEC: event.KindExec, procRecKindREC_EXIT: event.KindExit,
+	procRecKindREC_CRED: event.KindSetuid, procRecKindREC_CGROUP: event.KindCgroupWrite,
+	procRecKindREC_OPEN: event.KindOpen, procRecKindREC_TRUNCATE: event.KindOpen,
+	procRecKindREC_UNLINK: event.KindUnlink, procRecKindREC_RMDIR: event.KindRmdir,
+	procRecKindREC_RENAME: event.KindRename, procRecKindREC_MKDIR: event.KindMkdir,
+	procRecKindREC_CHMOD: event.KindChmod, procRecKindREC_CHOWN: event.KindChown,
+	procRecKindREC_LINK: event.KindLink, procRecKindREC_SYMLINK: event.KindSymlink,
+	procRecKindREC_CONNECT: event.KindConnect, procRecKindREC_ACCEPT: event.KindAccept,
+	procRecKindREC_BIND: event.KindBind,
+}
+
+// kernelPlan is a plan as the maps hold it.
+type kernelPlan struct {
+	data  procPlanData
+	names map[procNameKey]uint64
+	// wanted are the records that some program has to make.
+	wanted [procRecKindREC_KINDS]bool
+}
+
+// Process life is not the plan's to turn off.
+func withLife(p kfilter.Plan) kfilter.Plan {
+	for _, k := range []event.Kind{event.KindFork, event.KindExec, event.KindExit} {
+		p.Kinds[k] = kfilter.Kind{Mode: kfilter.All}
+	}
+	return p
+}
+
+func compilePlan(p kfilter.Plan) *kernelPlan {
+	p = withLife(p)
+	p.Fit()
+	k := &kernelPlan{names: make(map[procNameKey]uint64)}
+	for kind, f := range p.Kinds {
+		for _, rec := range recKinds[kind] {
+			if f.Mode == kfilter.Off {
+				continue
+			}
+			k.wanted[rec] = true
+			mode := procPlanModePLAN_FILTERED
+			if f.Mode == kfilter.All {
+				mode = procPlanModePLAN_ALL
+			}
+			k.data.Mode[rec] = max(k.data.Mode[rec], mode)
+			k.data.FlagsAny[rec] |= f.FlagsAny
+			if len(f.Names) > 0 {
+				k.data.ByName |= 1 << rec
+			}
+			for _, n := range f.Names {
+				k.names[nameKey(n)] |= 1 << rec
+				word, bit := bloomBit(n)
+				k.data.Bloom[word] |= 1 << bit
+			}
+		}
+	}
+	return k
+}
+
+// nameKey cuts a name as the kernel does: a longer one matches more than asked.
+func nameKey(name string) procNameKey {
+	var k procNameKey
+	for i := 0; i < len(name) && i < len(k.Name)-1; i++ {
+		k.Name[i] = int8(name[i])
+	}
+	return k
+}
+
+// bloomBit must give what bloom_has in filter.h looks at.
+func bloomBit(name string) (word, bit uint64) {
+	var head [8]byte
+	copy(head[:], name)
+	h := (binary.LittleEndian.Uint64(head[:]) ^ uint64(len(name))<<56) * 0x9e3779b97f4a7c15
+	b := h >> 54
+	return b >> 6 & 15, b & 63
+}
+
+// apply writes a plan so that at no moment something is left out that both the
+// plan before and the one after want: names are added first and taken last.
+func (k *kernelPlan) apply(plan, names *ebpf.Map, before *kernelPlan) error {
+	for key, kinds := range k.names {
+		both := kinds
+		if before != nil {
+			both |= before.names[key]
+		}
+		if err := names.Put(key, both); err != nil {
+			return fmt.Errorf("write filter names: %w", err)
+		}
+	}
+	if err := plan.Put(uint32(0), k.data); err != nil {
+		return fmt.Errorf("write filter plan: %w", err)
+	}
+	if before == nil {
+		return nil
+	}
+	for key := range before.names {
+		kinds, ok := k.names[key]
+		if ok {
+			if err := names.Put(key, kinds); err != nil {
+				return fmt.Errorf("write filter names: %w", err)
+			}
+		} else if err := names.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("delete filter name: %w", err)
+		}
+	}
+	return nil
+}

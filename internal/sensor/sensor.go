@@ -1,0 +1,510 @@
+//go:build linux && (amd64 || arm64)
+
+package sensor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/kfilter"
+	"github.com/clewsec/clew/internal/schema"
+)
+
+// A Sensor watches the kernel. SetPlan, Canary and Stats may be called from
+// any goroutine.
+type Sensor struct {
+	cfg Config
+	log *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	k       *kernel    // nil unless running
+	plan    kfilter.Plan
+	newPlan bool // the plan in force is not in the stream yet
+	closed  bool
+	decoded [event.NumKinds]uint64
+	badRecs uint64
+	late    uint64
+	canary  uint64
+	last    Stats // after the end of Run
+}
+
+// New checks the configuration. It touches no kernel.
+func New(cfg Config) (*Sensor, error) {
+	switch cfg.Mode {
+	case "":
+		cfg.Mode = Auto
+	case Auto, Trampoline, Tracepoint:
+	default:
+		return nil, fmt.Errorf("sensor: unknown mode %q", cfg.Mode)
+	}
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Sensor{cfg: cfg, log: log, plan: cfg.Plan}, nil
+}
+
+// SetPlan changes what the kernel lets through. While the sensor does not run
+// it is kept for the start. The stream says from where on it holds.
+func (s *Sensor) SetPlan(p kfilter.Plan) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.k != nil {
+		if err := s.k.setPlan(compilePlan(p)); err != nil {
+			return fmt.Errorf("sensor: %w", err)
+		}
+	}
+	s.plan, s.newPlan = p, true
+	return nil
+}
+
+// ErrNotRunning says that the sensor has not started or has ended.
+var ErrNotRunning = errors.New("sensor: not running")
+
+// Canary sends a probe through the kernel's hooks and both rings; it comes out
+// as a Canary record. The nonce must be below 2^63.
+func (s *Sensor) Canary(nonce uint64) error {
+	s.mu.Lock()
+	running := s.k != nil
+	s.mu.Unlock()
+	if !running {
+		return ErrNotRunning
+	}
+	if nonce >= 1<<63 {
+		return fmt.Errorf("sensor: canary %d is too large", nonce)
+	}
+	// It must fail: there is no descriptor -1. The hook sees it all the same.
+	if err := unix.Ftruncate(-1, int64(nonce)); !errors.Is(err, unix.EBADF) {
+		return fmt.Errorf("sensor: canary: %w", err)
+	}
+	return nil
+}
+
+// Stats returns counters; after Run has ended, those of its end.
+func (s *Sensor) Stats() (Stats, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats()
+}
+
+func (s *Sensor) stats() (Stats, error) {
+	if s.k == nil {
+		return s.last, nil
+	}
+	c, err := s.k.fates()
+	if err != nil {
+		return Stats{}, fmt.Errorf("sensor: %w", err)
+	}
+	st := Stats{
+		Mode: s.k.mode, Kinds: kindStats(c), Decoded: make(map[event.Kind]uint64), Malformed: s.badRecs, Late: s.late,
+		Canaries: s.canary, Missing: make(map[string]string, len(s.k.missing)), Programs: len(s.k.progs),
+		Links: len(s.k.links),
+	}
+	for kind, n := range s.decoded {
+		if n > 0 {
+			st.Decoded[event.Kind(kind)] = n
+		}
+	}
+	for place, why := range s.k.missing {
+		st.Missing[place] = why
+	}
+	return st, nil
+}
+
+// Close ends the sensor for good; Run returns by its context, not by Close.
+// What Run put into the kernel is taken out when Run returns.
+func (s *Sensor) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+// stream is the state of one Run: what goes to the sink, in order.
+type stream struct {
+	s        *Sensor
+	sink     func(*event.StreamRecord) error
+	seq      uint64
+	run      uint64
+	dec      *decoder
+	pending  []record
+	released uint64           // time of the youngest record passed on
+	canaries map[uint64]uint8 // rings that a nonce has come by
+	known    map[procKey]uint64 // processes of the snapshot and when each was read, for a while
+	knownTo  uint64             // end of that while
+	fates    procFateCounts   // at the last look
+	fatesAt  int64
+}
+
+type procKey struct {
+	pid   uint32
+	start uint64
+}
+
+// Run loads and attaches the programs and passes the stream to sink until ctx
+// ends or sink fails. sink is called from one goroutine and may keep the
+// record. When Run returns, nothing of the sensor is left in the kernel.
+func (s *Sensor) Run(ctx context.Context, sink func(*event.StreamRecord) error) (err error) {
+	mode := s.cfg.Mode
+	if mode == Auto {
+		mode = pickMode()
+	}
+	k, err := newKernel(mode, &s.cfg, s.log)
+	if err != nil {
+		return fmt.Errorf("sensor: %w", err)
+	}
+	defer func() {
+		s.mu.Lock()
+		if s.k == k {
+			if st, e := s.stats(); e == nil {
+				s.last = st
+			}
+			s.k = nil
+		}
+		s.mu.Unlock()
+		if e := k.Close(); e != nil && err == nil {
+			err = fmt.Errorf("sensor: %w", e)
+		}
+	}()
+	crit, err := ringbuf.NewReader(k.maps[procMapCritical])
+	if err != nil {
+		return fmt.Errorf("sensor: open critical ring: %w", err)
+	}
+	defer crit.Close()
+	bulk, err := ringbuf.NewReader(k.maps[procMapBulk])
+	if err != nil {
+		return fmt.Errorf("sensor: open bulk ring: %w", err)
+	}
+	defer bulk.Close()
+
+	st := &stream{
+		s: s, sink: sink, run: s.cfg.Start.Run, dec: newDecoder(s.cfg.EnvAllow), canaries: make(map[uint64]uint8),
+	}
+	st.dec.offset = wallOffset()
+	// Attach first, then take the snapshot: what happens between is on the
+	// rings, so there is no gap.
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrNotRunning
+	}
+	plan := s.plan
+	if err := k.setPlan(compilePlan(plan)); err != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("sensor: %w", err)
+	}
+	s.k, s.newPlan = k, false
+	s.mu.Unlock()
+	began := bootNS()
+	if err := st.start(k, began, plan); err != nil {
+		return err
+	}
+	s.log.Info("watching", "mode", string(mode), "programs", len(k.progs), "links", len(k.links))
+	return st.loop(ctx, k, crit, bulk)
+}
+
+// start writes the records that every stream begins with.
+func (st *stream) start(k *kernel, began uint64, plan kfilter.Plan) error {
+	rs := st.s.cfg.Start
+	fillRunStart(&rs, k.mode, st.dec.offset)
+	if err := st.put(began, &event.StreamRecord{RunStart: &rs}); err != nil {
+		return err
+	}
+	if err := st.put(began, &event.StreamRecord{Clock: &event.Clock{OffsetNS: st.dec.offset}}); err != nil {
+		return err
+	}
+	if err := st.putPlan(plan); err != nil {
+		return err
+	}
+	procs, err := k.snapshot(st.dec)
+	if err != nil {
+		return fmt.Errorf("sensor: snapshot: %w", err)
+	}
+	n := uint64(0)
+	st.known = make(map[procKey]uint64, len(procs))
+	for _, r := range procs {
+		p := r.snap
+		if p.StartNS > began {
+			continue // born after the hooks were in place: its fork is on the ring
+		}
+		st.known[procKey{p.PID, p.StartNS}] = r.ts
+		st.knownTo = max(st.knownTo, r.ts)
+		n++
+		if err := st.put(began, &event.StreamRecord{Snapshot: p}); err != nil {
+			return err
+		}
+	}
+	return st.put(began, &event.StreamRecord{SnapshotEnd: &event.SnapshotEnd{Processes: n}})
+}
+
+func (st *stream) putPlan(p kfilter.Plan) error {
+	p = withLife(p)
+	p.Fit()
+	fp := p.Record()
+	fp.At = clockNS(unix.CLOCK_REALTIME)
+	return st.put(bootNS(), &event.StreamRecord{FilterPlan: fp})
+}
+
+// put numbers a record and hands it over.
+func (st *stream) put(at uint64, r *event.StreamRecord) error {
+	st.seq++
+	r.Seq, r.BootNS = st.seq, at
+	if r.Event != nil {
+		r.Event.Seq, r.Event.Run = st.seq, st.run
+	}
+	return st.sink(r)
+}
+
+// loop reads the rings until ctx ends, then once more, so that what was on
+// them by then is not lost.
+func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ringbuf.Reader) error {
+	var rec ringbuf.Record
+	st.fatesAt = clockNS(unix.CLOCK_REALTIME)
+	nextCare := time.Now().Add(housekeeping)
+	for {
+		ended := ctx.Err() != nil
+		// Whatever was on a ring before this moment is read before any record
+		// younger than it is passed on.
+		watermark := bootNS()
+		for _, r := range []*ringbuf.Reader{crit, bulk} {
+			r.SetDeadline(time.Unix(0, 1))
+			for {
+				err := r.ReadInto(&rec)
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					break
+				}
+				if err != nil {
+					return fmt.Errorf("sensor: read ring: %w", err)
+				}
+				st.take(rec.RawSample)
+			}
+		}
+		until := watermark - uint64(slack)
+		if ended {
+			until = ^uint64(0)
+		}
+		if err := st.release(until); err != nil {
+			return err
+		}
+		if now := time.Now(); ended || now.After(nextCare) {
+			nextCare = now.Add(housekeeping)
+			if err := st.care(k); err != nil {
+				return err
+			}
+		}
+		if ended {
+			return nil
+		}
+		if err := st.plan(); err != nil {
+			return err
+		}
+		// Sleep until the next tick, or until a ring fills faster than that.
+		bulk.SetDeadline(time.Now().Add(tick))
+		err := bulk.ReadInto(&rec)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("sensor: read ring: %w", err)
+		}
+		st.take(rec.RawSample)
+	}
+}
+
+// plan puts a changed filter plan into the stream.
+func (st *stream) plan() error {
+	s := st.s
+	s.mu.Lock()
+	changed, plan := s.newPlan, s.plan
+	s.newPlan = false
+	s.mu.Unlock()
+	if !changed {
+		return nil
+	}
+	return st.putPlan(plan)
+}
+
+// take decodes one kernel record.
+func (st *stream) take(b []byte) {
+	rec, err := st.dec.decode(b)
+	if err != nil {
+		st.s.mu.Lock()
+		st.s.badRecs++
+		st.s.mu.Unlock()
+		return
+	}
+	st.pending = append(st.pending, rec)
+}
+
+// release passes on, in order of time, what is not younger than until.
+func (st *stream) release(until uint64) error {
+	if len(st.pending) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(st.pending, func(a, b record) int {
+		switch {
+		case a.ts < b.ts:
+			return -1
+		case a.ts > b.ts:
+			return 1
+		}
+		return 0
+	})
+	n := 0
+	var late, canaries uint64
+	var decoded [event.NumKinds]uint64
+	for n < len(st.pending) && st.pending[n].ts <= until {
+		r := &st.pending[n]
+		n++
+		if r.ev == nil {
+			st.canaries[r.canary] |= 1 << b2i(r.bulk)
+			if st.canaries[r.canary] == 3 {
+				delete(st.canaries, r.canary)
+				canaries++
+				c := &event.Canary{Nonce: r.canary, At: int64(r.ts) + st.dec.offset}
+				if err := st.put(r.ts, &event.StreamRecord{Canary: c}); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		decoded[r.ev.Kind]++
+		if st.known != nil && st.repeats(r) {
+			continue
+		}
+		if r.ts < st.released {
+			r.ev.Flags |= event.FlagLate
+			late++
+		}
+		st.released = max(st.released, r.ts)
+		if err := st.put(r.ts, &event.StreamRecord{Event: r.ev}); err != nil {
+			return err
+		}
+	}
+	rest := copy(st.pending, st.pending[n:])
+	clear(st.pending[rest:])
+	st.pending = st.pending[:rest]
+	s := st.s
+	s.mu.Lock()
+	s.late += late
+	s.canary += canaries
+	for k, v := range decoded {
+		s.decoded[k] += v
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// repeats tells whether a record says what the snapshot has said already: the
+// hooks were in place before it was taken.
+func (st *stream) repeats(r *record) bool {
+	if r.ts > st.knownTo {
+		st.known = nil
+		return false
+	}
+	key := procKey{r.ev.PID, r.ev.StartNS}
+	switch r.ev.Kind {
+	case event.KindFork:
+		key = procKey{r.ev.Fork.Child.PID, r.ev.Fork.Child.StartNS}
+	case event.KindExec:
+	default:
+		return false
+	}
+	return r.ts <= st.known[key]
+}
+
+func b2i(b bool) uint {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// care looks at what was lost and at the clock.
+func (st *stream) care(k *kernel) error {
+	c, err := k.fates()
+	if err != nil {
+		return fmt.Errorf("sensor: %w", err)
+	}
+	now := clockNS(unix.CLOCK_REALTIME)
+	for rec := range c.N {
+		for f := range c.N[rec] {
+			n := c.N[rec][f] - st.fates.N[rec][f]
+			reason := lossName(procRecKind(rec), procFate(f))
+			kind, ok := eventKinds[procRecKind(rec)]
+			if n == 0 || reason == "" || !ok {
+				continue
+			}
+			l := &event.Lost{Kind: kind, Reason: reason, Count: n, From: st.fatesAt, To: now, Where: "kernel"}
+			if err := st.put(bootNS(), &event.StreamRecord{Lost: l}); err != nil {
+				return err
+			}
+		}
+	}
+	st.fates, st.fatesAt = *c, now
+	// A nonce of which one half was lost would be kept for ever.
+	if len(st.canaries) > 64 {
+		clear(st.canaries)
+	}
+	if offset := wallOffset(); offset-st.dec.offset > int64(clockStep) || st.dec.offset-offset > int64(clockStep) {
+		st.dec.offset = offset
+		return st.put(bootNS(), &event.StreamRecord{Clock: &event.Clock{OffsetNS: offset}})
+	}
+	return nil
+}
+
+// fillRunStart sets what the caller left empty.
+func fillRunStart(rs *event.RunStart, mode Mode, offset int64) {
+	rs.Mode, rs.OffsetNS, rs.Schema = string(mode), offset, schema.Version
+	rs.At = clockNS(unix.CLOCK_REALTIME)
+	if rs.BootID == "" {
+		b, _ := readLimited("/proc/sys/kernel/random/boot_id", 64)
+		rs.BootID = string(bytes.TrimSpace(b))
+	}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err == nil {
+		if rs.Hostname == "" {
+			rs.Hostname = unix.ByteSliceToString(u.Nodename[:])
+		}
+		if rs.Kernel == "" {
+			rs.Kernel = unix.ByteSliceToString(u.Release[:])
+		}
+	}
+	if rs.Arch == "" {
+		rs.Arch = runtime.GOARCH
+	}
+	if rs.Distribution == "" {
+		rs.Distribution = distribution()
+	}
+}
+
+// distribution is the operating system's name as it calls itself.
+func distribution() string {
+	b, _ := readLimited("/etc/os-release", 4096)
+	for line := range bytes.Lines(b) {
+		if v, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("PRETTY_NAME=")); ok {
+			return string(bytes.Trim(v, `"`))
+		}
+	}
+	return ""
+}
+
+func inode(fi os.FileInfo) uint64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return st.Ino
+	}
+	return 0
+}

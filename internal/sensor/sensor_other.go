@@ -1,0 +1,34 @@
+//go:build !(linux && (amd64 || arm64))
+
+package sensor
+
+import (
+	"context"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/kfilter"
+)
+
+// Stats is empty where there is no kernel to watch.
+type Stats struct{}
+
+// A Sensor cannot be made here.
+type Sensor struct{}
+
+// New returns ErrNotSupported.
+func New(Config) (*Sensor, error) { return nil, ErrNotSupported }
+
+// Run returns ErrNotSupported.
+func (*Sensor) Run(context.Context, func(*event.StreamRecord) error) error { return ErrNotSupported }
+
+// SetPlan returns ErrNotSupported.
+func (*Sensor) SetPlan(kfilter.Plan) error { return ErrNotSupported }
+
+// Canary returns ErrNotSupported.
+func (*Sensor) Canary(uint64) error { return ErrNotSupported }
+
+// Stats returns ErrNotSupported.
+func (*Sensor) Stats() (Stats, error) { return Stats{}, ErrNotSupported }
+
+// Close does nothing.
+func (*Sensor) Close() error { return nil }
