@@ -185,3 +185,6 @@ func (v view[E, N]) Variable(name string) (check.Variable, bool) {
 	x, ok := v.env.Variables[name]
 	return check.Variable{Type: x.Type, List: x.List}, ok
 }
+
+// Constant returns the number a constant stands for.
+func Constant(name string) (int64, bool) { return check.Constant(name) }

@@ -1024,3 +1024,9 @@ func IsConstant(name string) bool {
 	_, ok := constants[name]
 	return ok || name == "true" || name == "false"
 }
+
+// Constant returns the number a constant of the language stands for.
+func Constant(name string) (int64, bool) {
+	v, ok := constants[name]
+	return v, ok
+}

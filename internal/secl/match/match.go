@@ -196,6 +196,16 @@ func (g *Glob) MatchParent(dir string) bool {
 	return g.deep && len(g.segs) > 0
 }
 
+// Base returns the last component of every path the glob can match, where
+// there is one such name.
+func (g *Glob) Base() (string, bool) {
+	if g.deep || len(g.segs) == 0 {
+		return "", false
+	}
+	last := g.segs[len(g.segs)-1]
+	return last.parts[0], len(last.parts) == 1
+}
+
 // Regexp is an unanchored RE2 search.
 type Regexp struct {
 	re *regexp.Regexp

@@ -86,6 +86,20 @@ func TestGlobParent(t *testing.T) {
 	}
 }
 
+func TestGlobBase(t *testing.T) {
+	for glob, want := range map[string]string{
+		"/*/etc/shadow": "shadow", "/etc/*": "", "/etc/**": "", "*.txt": "", "/etc/sh*w": "",
+	} {
+		g, err := NewGlob(glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := g.Base(); got != want && ok || ok != (want != "") {
+			t.Errorf("%s: got %q, %v, want %q", glob, got, ok, want)
+		}
+	}
+}
+
 func TestPattern(t *testing.T) {
 	for _, tc := range []struct {
 		pattern, value string

@@ -1,0 +1,124 @@
+package ruleset
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/clewsec/clew/internal/secl"
+	"github.com/clewsec/clew/internal/secl/ast"
+	"github.com/clewsec/clew/internal/secl/parse"
+)
+
+// fimPrefix is the virtual object of rules about any change of a file.
+const fimPrefix = "fim.write.file."
+
+// changes are the objects it stands for. A rule on the virtual object becomes
+// one rule for each.
+var changes = []struct{ kind, object string }{
+	{"open", "open.file."},
+	{"chmod", "chmod.file."},
+	{"chown", "chown.file."},
+	{"link", "link.file."},
+	{"rename", "rename.file."},
+	{"rename", "rename.file.destination."},
+	{"unlink", "unlink.file."},
+	{"utimes", "utimes.file."},
+}
+
+// writeFlags is the further condition on open: the file is opened for writing.
+const writeFlags = "open.flags & (O_CREAT|O_TRUNC|O_APPEND|O_RDWR|O_WRONLY) > 0"
+
+// expand returns the concrete forms of a rule's expression: itself, or one per
+// kind of change that is observed.
+func (l *loader) expand(n ast.Node) ([]ast.Node, error) {
+	virtual := false
+	ast.Walk(n, func(n ast.Node) bool {
+		name, ok := identName(n)
+		virtual = virtual || ok && strings.HasPrefix(name, fimPrefix)
+		return true
+	})
+	if !virtual {
+		return []ast.Node{n}, nil
+	}
+	var out []ast.Node
+	for _, c := range changes {
+		if _, ok := l.cfg.Schema.Field(c.object + "path"); !ok {
+			continue
+		}
+		v := replace(n, c.object)
+		if c.kind == "open" {
+			extra, ps := parse.Expression(writeFlags)
+			if extra == nil {
+				return nil, fmt.Errorf("expand %s*: %w", fimPrefix, ps)
+			}
+			v = &ast.Binary{At: n.Span(), Op: ast.And, OpAt: n.Span(), Left: extra, Right: v}
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func identName(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.Ident:
+		return n.Name, true
+	case *ast.FieldRef:
+		return n.Name, true
+	}
+	return "", false
+}
+
+// replace copies a tree with the virtual object replaced by a concrete one.
+func replace(n ast.Node, object string) ast.Node {
+	switch n := n.(type) {
+	case *ast.Ident:
+		if rest, ok := strings.CutPrefix(n.Name, fimPrefix); ok {
+			return &ast.Ident{At: n.At, Name: object + rest}
+		}
+	case *ast.FieldRef:
+		if rest, ok := strings.CutPrefix(n.Name, fimPrefix); ok {
+			return &ast.FieldRef{At: n.At, Name: object + rest}
+		}
+	case *ast.Unary:
+		c := *n
+		c.X = replace(n.X, object)
+		return &c
+	case *ast.Binary:
+		c := *n
+		c.Left, c.Right = replace(n.Left, object), replace(n.Right, object)
+		return &c
+	}
+	return n
+}
+
+// otherKinds are kinds of event of the language that this version does not
+// observe, as far as the schema does not have them. Rules on them are not
+// wrong, they have nothing to see.
+var otherKinds = []string{
+	"bpf", "capabilities", "capset", "cgroup_write", "chdir", "dns", "failed_dns", "imds", "load_module", "mmap", "mount",
+	"mprotect", "network_flow_monitor", "ondemand", "packet", "prctl", "ptrace", "removexattr", "rmdir", "selinux", "setrlimit",
+	"setsockopt", "setxattr", "signal", "socket", "splice", "sysctl", "unload_module", "unshare", "utimes",
+	"create", "delete", "write", "create_key", "open_key", "set_key_value", "delete_key", "change_permission",
+}
+
+// unobserved tells whether an expression names a kind of event that exists but
+// is not observed here.
+func (l *loader) unobserved(n ast.Node, depth int) (kind string, found bool) {
+	ast.Walk(n, func(n ast.Node) bool {
+		name, ok := identName(n)
+		if found || !ok {
+			return !found
+		}
+		if m, isMacro := l.env.Macros[name]; isMacro && depth < 16 {
+			kind, found = l.unobserved(m, depth+1)
+			return !found
+		}
+		first, _, _ := strings.Cut(name, ".")
+		if slices.Contains(otherKinds, first) && strings.Contains(name, ".") && len(l.cfg.Schema.Under(first)) == 0 && !secl.IsConstant(name) {
+			kind, found = first, true
+		}
+		return !found
+	})
+	return kind, found
+}

@@ -1,0 +1,487 @@
+package ruleset
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/secl"
+	"github.com/clewsec/clew/internal/secl/ast"
+	"github.com/clewsec/clew/internal/secl/parse"
+)
+
+// Config says what a set is loaded for.
+type Config struct {
+	Schema *Schema
+	Facts  Facts
+	// AgentVersion is the level that agent_version constraints are judged
+	// by; empty means DefaultAgentVersion.
+	AgentVersion string
+}
+
+// Status is what became of a rule.
+type Status string
+
+// What can become of a rule.
+const (
+	Loaded   Status = "loaded"
+	Filtered Status = "filtered"
+	Failed   Status = "error"
+)
+
+// RuleStatus is one rule in a report.
+type RuleStatus struct {
+	ID     string
+	Status Status
+	// Reason says why a rule is not loaded; empty for one that is.
+	Reason  string
+	Version string
+	Policy  string
+	At      Position
+}
+
+// Report says what became of every rule that was found, in the order of the
+// files, and what else there is to say.
+type Report struct {
+	Rules    []RuleStatus
+	Problems []Problem
+}
+
+// Failed tells whether anything could not be loaded.
+func (r *Report) Failed() bool {
+	for _, s := range r.Rules {
+		if s.Status == Failed {
+			return true
+		}
+	}
+	for _, p := range r.Problems {
+		if !p.Warning {
+			return true
+		}
+	}
+	return false
+}
+
+// Count returns how many rules have a status.
+func (r *Report) Count(s Status) int {
+	n := 0
+	for _, x := range r.Rules {
+		if x.Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+type loader struct {
+	cfg     Config
+	agent   version
+	env     *env
+	filters *filterEnv
+	files   []*policyFile
+	report  *Report
+	store   *store
+	vars    map[string]*variable
+	macroAt map[string]Position
+}
+
+// Load reads policies and compiles their rules as one set. The files are taken
+// in the order given: where two define the same thing, the first one counts,
+// unless the later one says that it overrides. Macros of all files are known
+// to all rules. A rule that cannot be loaded takes no other with it; the
+// report says why. The error is for a configuration that cannot work.
+func Load(cfg Config, files []File) (*Set, *Report, error) {
+	if cfg.Schema == nil {
+		return nil, nil, fmt.Errorf("load rules: no schema")
+	}
+	if cfg.AgentVersion == "" {
+		cfg.AgentVersion = DefaultAgentVersion
+	}
+	l := &loader{cfg: cfg, report: &Report{}, store: newStore(), vars: map[string]*variable{}, macroAt: map[string]Position{}}
+	var err error
+	if l.agent, _, err = parseVersion(cfg.AgentVersion); err != nil {
+		return nil, nil, fmt.Errorf("load rules: agent version: %w", err)
+	}
+	if l.filters, err = newFilterEnv(); err != nil {
+		return nil, nil, err
+	}
+	l.env = &env{Schema: cfg.Schema, Macros: map[string]ast.Node{}, Variables: map[string]secl.Variable[eventT]{}}
+	if f, ok := cfg.Schema.Field("process.pid"); ok {
+		l.env.Variables["process.pid"] = secl.Variable[eventT]{Type: secl.Int, Get: f.Get}
+	}
+	for _, f := range files {
+		l.files = append(l.files, parseFile(f))
+	}
+	for _, pf := range l.files {
+		l.report.Problems = append(l.report.Problems, pf.problems...)
+	}
+	for _, pf := range l.files {
+		for _, m := range pf.macros {
+			l.macro(m)
+		}
+	}
+	defs := l.merge()
+	l.variables(defs)
+	set := newSet(l)
+	for _, d := range defs {
+		l.rule(set, d)
+	}
+	set.build()
+	slices.SortStableFunc(l.report.Rules, func(a, b RuleStatus) int {
+		return cmp.Or(cmp.Compare(l.fileIndex(a.At), l.fileIndex(b.At)), cmp.Compare(a.At.Line, b.At.Line))
+	})
+	return set, l.report, nil
+}
+
+func (l *loader) fileIndex(p Position) int {
+	return slices.IndexFunc(l.files, func(f *policyFile) bool { return f.name == p.File })
+}
+
+func (l *loader) problem(p Problem) { l.report.Problems = append(l.report.Problems, p) }
+
+func (l *loader) macro(m *macroDef) {
+	fail := func(t text, format string, args ...any) {
+		l.problem(Problem{At: t.at, Msg: "macro " + m.id.s + ": " + fmt.Sprintf(format, args...)})
+	}
+	reason, problems := l.judge("", m.file, m.agentVersion, m.filters)
+	if len(problems) > 0 {
+		l.report.Problems = append(l.report.Problems, problems...)
+		return
+	}
+	if reason != "" {
+		return
+	}
+	name := m.id.s
+	if !variableName(strings.ReplaceAll(name, ".", "_")) {
+		fail(m.id, "the name may have letters, digits and _ only")
+		return
+	}
+	if _, taken := l.cfg.Schema.Field(name); taken || secl.IsConstant(name) {
+		fail(m.id, "the name is taken by a field or a constant")
+		return
+	}
+	old, dup := l.env.Macros[name]
+	var n ast.Node
+	switch {
+	case m.hasValues == (m.expression.s != ""):
+		fail(m.id, "needs either an expression or values")
+		return
+	case m.hasValues:
+		list := valueList(m.values)
+		if len(list.Items) == 0 {
+			fail(m.id, "has no values")
+			return
+		}
+		n = list
+	default:
+		var ps ast.Problems
+		n, ps = secl.ParseMacro(m.expression.s)
+		if n != nil {
+			if strings.Contains(m.expression.s, fimPrefix) {
+				fail(m.expression, "%s* cannot be used in macros", fimPrefix)
+				return
+			}
+			if _, missing := l.unobserved(n, 0); !missing {
+				ps = append(ps, secl.CheckMacro(l.env, n)...)
+			}
+		}
+		for _, p := range m.file.expressionProblems("", m.expression, ps) {
+			p.Msg = "macro " + name + ": " + p.Msg
+			l.problem(p)
+		}
+		if ps.Failed() {
+			return
+		}
+	}
+	switch {
+	case m.combine.s != "" && m.combine.s != "merge" && m.combine.s != "override":
+		fail(m.combine, "combine is merge or override, not %q", m.combine.s)
+	case !dup:
+		l.env.Macros[name] = n
+		l.macroAt[name] = m.id.at
+	case m.combine.s == "override":
+		l.env.Macros[name] = n
+	case m.combine.s == "merge":
+		a, okA := old.(*ast.List)
+		b, okB := n.(*ast.List)
+		if !okA || !okB {
+			fail(m.combine, "only lists can be merged")
+			return
+		}
+		l.env.Macros[name] = &ast.List{At: a.At, Items: append(slices.Clip(a.Items), b.Items...)}
+	default:
+		fail(m.id, "is defined twice: first at %s", l.macroAt[name])
+	}
+}
+
+// valueList makes a list of the values of a macro: strings, where ~"…" and
+// r"…" are patterns and regular expressions.
+func valueList(values []text) *ast.List {
+	l := &ast.List{}
+	for _, v := range values {
+		s := v.s
+		item := &ast.String{Value: s}
+		for _, p := range [...]struct {
+			prefix string
+			kind   ast.StringKind
+		}{{`~"`, ast.Pattern}, {`r"`, ast.Regexp}} {
+			if strings.HasPrefix(s, p.prefix) && strings.HasSuffix(s, `"`) && len(s) > len(p.prefix) {
+				item = &ast.String{Kind: p.kind, Value: s[len(p.prefix) : len(s)-1]}
+			}
+		}
+		l.Items = append(l.Items, item)
+	}
+	return l
+}
+
+// status notes what became of a rule.
+func (l *loader) status(d *ruleDef, s Status, reason string) {
+	l.report.Rules = append(l.report.Rules, RuleStatus{
+		ID: d.ID, Status: s, Reason: reason, Version: d.Version, Policy: d.Policy, At: d.At,
+	})
+}
+
+// fail notes that a rule is not loaded for its own problems.
+func (l *loader) fail(d *ruleDef, problems ...Problem) {
+	d.problems = append(d.problems, problems...)
+	reason := ""
+	for _, p := range d.problems {
+		if !p.Warning && reason == "" {
+			reason = p.Msg
+		}
+	}
+	l.report.Problems = append(l.report.Problems, d.problems...)
+	l.status(d, Failed, reason)
+}
+
+func (d *ruleDef) failed() bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return !p.Warning })
+}
+
+// merge applies filters, overrides and toggles, and returns the rules that are
+// to be compiled, in load order.
+func (l *loader) merge() []*ruleDef {
+	var defs []*ruleDef
+	byID := map[string]*ruleDef{}
+	for _, pf := range l.files {
+		for _, d := range pf.rules {
+			if d.ID == "" {
+				l.fail(d)
+				continue
+			}
+			reason, problems := l.judge(d.ID, pf, d.agentVersion, d.filters)
+			if len(problems) > 0 {
+				l.fail(d, problems...)
+				continue
+			}
+			if reason != "" {
+				l.status(d, Filtered, reason)
+				continue
+			}
+			first := byID[d.ID]
+			switch {
+			case d.combine.s != "" && d.combine.s != "override":
+				l.fail(d, Problem{At: d.combine.at, Rule: d.ID, Msg: fmt.Sprintf("combine is override, not %q", d.combine.s)})
+			case d.combine.s == "override" && first == nil:
+				l.fail(d, Problem{At: d.combine.at, Rule: d.ID, Msg: "overrides a rule that is not there"})
+			case d.combine.s == "override":
+				if p := first.override(d); p != nil {
+					l.fail(d, *p)
+				}
+			case first != nil && d.hasDisabled && d.expression.s == "":
+				// A toggle: it has nothing but the id and the switch.
+				first.disabled = d.disabled
+			case first != nil && d.hasDisabled && d.file != first.file:
+				first.disabled = d.disabled
+			case first != nil:
+				l.fail(d, Problem{At: d.id.at, Rule: d.ID, Msg: fmt.Sprintf("is defined twice: first at %s", first.At)})
+			default:
+				byID[d.ID] = d
+				defs = append(defs, d)
+			}
+		}
+	}
+	return defs
+}
+
+var overridable = []string{"all", "expression", "actions", "every", "tags", "product_tags"}
+
+// override takes over what a later definition of the rule says.
+func (d *ruleDef) override(o *ruleDef) *Problem {
+	fields := make([]string, 0, len(o.overrides))
+	for _, f := range o.overrides {
+		if !slices.Contains(overridable, f.s) {
+			return &Problem{At: f.at, Rule: o.ID, Msg: fmt.Sprintf("cannot override %q; there are %s", f.s, strings.Join(overridable, ", "))}
+		}
+		fields = append(fields, f.s)
+	}
+	all := len(fields) == 0 || slices.Contains(fields, "all")
+	takes := func(key string) bool { return o.set[key] && (all || slices.Contains(fields, key)) }
+	if takes("expression") {
+		d.expression, d.Expression = o.expression, o.Expression
+		d.file = o.file
+	}
+	if takes("actions") {
+		d.Actions = append(d.Actions, o.Actions...)
+	}
+	if takes("every") {
+		d.Every = o.Every
+	}
+	if takes("tags") {
+		d.Tags = o.Tags
+	}
+	if takes("product_tags") {
+		d.ProductTags, d.Tactics, d.Techniques = o.ProductTags, nil, nil
+	}
+	if o.hasDisabled {
+		d.disabled = o.disabled
+	}
+	if all {
+		if o.set["silent"] {
+			d.Silent = o.Silent
+		}
+		if o.set["description"] {
+			d.Title = o.Title
+		}
+		if o.set["priority"] {
+			d.Priority = o.Priority
+		}
+	}
+	return nil
+}
+
+// variables declares what the rules' set actions write.
+func (l *loader) variables(defs []*ruleDef) {
+	for _, d := range defs {
+		if d.disabled {
+			continue
+		}
+		for i := range d.Actions {
+			a := d.Actions[i].Set
+			if a == nil {
+				continue
+			}
+			at := d.Actions[i].At
+			v, err := l.declare(a, at)
+			if err != nil {
+				d.problems = append(d.problems, Problem{At: at, Rule: d.ID, Msg: err.Error()})
+				continue
+			}
+			if old := l.vars[v.name]; old != nil {
+				if old.typ != v.typ || old.list != v.list || old.private != v.private {
+					d.problems = append(d.problems, Problem{
+						At: at, Rule: d.ID,
+						Msg: fmt.Sprintf("set: variable %s has another type, or is private or not, at %s", v.name, old.declared),
+					})
+					continue
+				}
+				v = old
+			} else {
+				l.vars[v.name] = v
+				l.env.Variables[v.name] = l.store.getters(v)
+			}
+			a.variable = v
+		}
+	}
+}
+
+// rule compiles a rule into the set.
+func (l *loader) rule(set *Set, d *ruleDef) {
+	if d.disabled {
+		l.status(d, Filtered, "disabled")
+		return
+	}
+	if strings.TrimSpace(d.expression.s) == "" {
+		l.fail(d, Problem{At: d.At, Rule: d.ID, Msg: "rule has no expression"})
+		return
+	}
+	n, problems := parse.Expression(d.expression.s)
+	if n == nil {
+		l.fail(d, d.file.expressionProblems(d.ID, d.expression, problems)...)
+		return
+	}
+	if kind, missing := l.unobserved(n, 0); missing {
+		l.status(d, Filtered, kind+" events are not observed by this version")
+		return
+	}
+	variants, err := l.expand(n)
+	if err != nil {
+		l.fail(d, Problem{At: d.expression.at, Rule: d.ID, Msg: err.Error()})
+		return
+	}
+	var programs []*program
+	for _, v := range variants {
+		p, more := secl.CompileNode(l.env, v, secl.Options{})
+		for _, q := range more {
+			// The variants of one rule mostly have the same problems.
+			if !slices.Contains(problems, q) {
+				problems = append(problems, q)
+			}
+		}
+		if p != nil {
+			programs = append(programs, p)
+		}
+	}
+	d.problems = append(d.problems, d.file.expressionProblems(d.ID, d.expression, problems)...)
+	if problems.Failed() {
+		l.fail(d)
+		return
+	}
+	for _, p := range programs {
+		k, ok := event.KindByName(p.Kind)
+		if !ok || k.Info().Hidden {
+			l.fail(d, Problem{At: d.expression.at, Rule: d.ID, Msg: fmt.Sprintf("%s is not a kind of event", p.Kind)})
+			return
+		}
+		if !slices.Contains(d.Kinds, k) {
+			d.Kinds = append(d.Kinds, k)
+		}
+	}
+	l.actions(d)
+	d.finish()
+	if d.failed() {
+		l.fail(d)
+		return
+	}
+	l.report.Problems = append(l.report.Problems, d.problems...)
+	l.status(d, Loaded, "")
+	set.add(d, programs)
+}
+
+// actions compiles the filters and sources of a rule's actions.
+func (l *loader) actions(d *ruleDef) {
+	note := func(t text, problems ast.Problems) {
+		d.problems = append(d.problems, d.file.expressionProblems(d.ID, t, problems)...)
+	}
+	opt := secl.Options{AnyKind: true}
+	if len(d.Kinds) == 1 {
+		opt.Kind = d.Kinds[0].String()
+	}
+	for i := range d.Actions {
+		a := &d.Actions[i]
+		if a.Filter != "" {
+			var ps ast.Problems
+			a.program, ps = secl.Compile(l.env, a.Filter, opt)
+			note(a.filter, ps)
+		}
+		if a.Set == nil || a.Set.value != nil {
+			continue
+		}
+		t := a.Set.expression
+		if a.Set.Field != "" {
+			t = a.Set.field
+		}
+		v, ps := secl.CompileValue(l.env, t.s, opt)
+		note(t, ps)
+		if v == nil || a.Set.variable == nil {
+			continue
+		}
+		if v.Type != a.Set.variable.typ || v.List && !a.Set.variable.list {
+			d.problems = append(d.problems, Problem{At: t.at, Rule: d.ID, Msg: "set: the source has another type than the variable"})
+			continue
+		}
+		a.Set.source = v
+	}
+}

@@ -1,0 +1,308 @@
+package ruleset
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/secl"
+	"github.com/clewsec/clew/internal/secl/check"
+)
+
+// Set is a compiled rule set. Evaluation keeps state (variables, rates), so
+// that one goroutine evaluates with a set; everything else may be called from
+// anywhere.
+type Set struct {
+	cfg     Config
+	env     *env
+	vars    map[string]*variable
+	store   *store
+	rules   []*Rule
+	buckets [event.NumKinds]bucket
+	ctx     evalCtx
+	hits    []int32
+	// Panics counts conditions that panicked. Each turned its rule off.
+	panics uint64
+}
+
+// entry is one condition of a rule, for one kind of event.
+type entry struct {
+	rule    *Rule
+	program *program
+	limit   *limiter
+	off     bool
+}
+
+// bucket holds the conditions for one kind of event, in the order they are
+// evaluated. Most name a string that a field must be equal to; those are found
+// by looking the event's value up, so that the cost of an event depends on how
+// many rules it nearly matches, not on how many there are.
+type bucket struct {
+	entries []*entry
+	indexes []index
+	// rest are the entries in no index, in order.
+	rest []int32
+}
+
+// index finds entries by the value of one field.
+type index struct {
+	field   string
+	get     func(*event.Event) string
+	entries map[string][]int32
+}
+
+func newSet(l *loader) *Set {
+	return &Set{cfg: l.cfg, env: l.env, vars: l.vars, store: l.store}
+}
+
+// Rules returns the loaded rules in load order. The slice must not be changed.
+func (s *Set) Rules() []*Rule { return s.rules }
+
+// Panics returns how many rules were turned off because their condition
+// panicked.
+func (s *Set) Panics() uint64 { return s.panics }
+
+// Evicted returns how many values of variables were given up for lack of room.
+func (s *Set) Evicted() uint64 { return s.store.evicted }
+
+func (s *Set) add(d *ruleDef, programs []*program) {
+	rule := &d.Rule
+	s.rules = append(s.rules, rule)
+	limit := newLimiter(rule)
+	for _, p := range programs {
+		k, ok := event.KindByName(p.Kind)
+		if !ok {
+			continue
+		}
+		s.buckets[k].entries = append(s.buckets[k].entries, &entry{rule: rule, program: p, limit: limit})
+	}
+}
+
+// build orders the buckets and makes their indexes.
+func (s *Set) build() {
+	for k := range s.buckets {
+		b := &s.buckets[k]
+		slices.SortStableFunc(b.entries, func(x, y *entry) int {
+			return cmp.Or(cmp.Compare(executionContext(y.rule), executionContext(x.rule)), cmp.Compare(y.rule.Priority, x.rule.Priority))
+		})
+		for i, e := range b.entries {
+			want, ok := selective(e.program.Expr)
+			if !ok {
+				b.rest = append(b.rest, int32(i))
+				continue
+			}
+			x := b.index(s.cfg.Schema, want.field)
+			for _, v := range want.values {
+				// Values repeat only if the rule repeats them.
+				if l := x.entries[v]; len(l) == 0 || l[len(l)-1] != int32(i) {
+					x.entries[v] = append(l, int32(i))
+				}
+			}
+		}
+		s.hits = slices.Grow(s.hits[:0], max(cap(s.hits), len(b.entries)))
+	}
+}
+
+// executionContext is 1 for rules that say that others build on what they set.
+func executionContext(r *Rule) int {
+	if slices.Contains(r.Tags, Tag{"execution_context", "true"}) {
+		return 1
+	}
+	return 0
+}
+
+func (b *bucket) index(schema *Schema, name string) *index {
+	for i := range b.indexes {
+		if b.indexes[i].field == name {
+			return &b.indexes[i]
+		}
+	}
+	f, _ := schema.Field(name)
+	b.indexes = append(b.indexes, index{field: name, get: f.Get.Str, entries: map[string][]int32{}})
+	return &b.indexes[len(b.indexes)-1]
+}
+
+// wanted says that a condition holds only where the field has one of the
+// values.
+type wanted struct {
+	field  string
+	values []string
+}
+
+// maxIndexed is the longest list of values that is worth an index entry each.
+const maxIndexed = 1024
+
+// selective finds what a condition needs at least: the shortest list of values
+// of one field without which it cannot hold.
+func selective(e *check.Expr) (wanted, bool) {
+	switch e.Op {
+	case check.InSet:
+		x := e.Args[0]
+		if x.Op != check.FieldOp || x.List || x.Length || x.Index >= 0 || x.Weight > maxIndexWeight {
+			return wanted{}, false
+		}
+		if len(e.Set.Matchers) > 0 || e.Set.Fold() || len(e.Set.Values) > maxIndexed {
+			return wanted{}, false
+		}
+		return wanted{x.Field.Name, e.Set.Values}, true
+	case check.And:
+		var best wanted
+		found := false
+		for _, a := range e.Args {
+			if w, ok := selective(a); ok && (!found || len(w.values) < len(best.values)) {
+				best, found = w, true
+			}
+		}
+		return best, found
+	case check.Or:
+		var all wanted
+		for i, a := range e.Args {
+			w, ok := selective(a)
+			if !ok || i > 0 && w.field != all.field || len(all.values)+len(w.values) > maxIndexed {
+				return wanted{}, false
+			}
+			all.field = w.field
+			all.values = append(slices.Clip(all.values), w.values...)
+		}
+		slices.Sort(all.values)
+		all.values = slices.Compact(all.values)
+		return all, true
+	}
+	return wanted{}, false
+}
+
+// maxIndexWeight keeps fields that are costly to read out of the indexes: an
+// index reads its field for every event of the kind.
+const maxIndexWeight = 50
+
+// Match is a rule that an event matched.
+type Match struct {
+	Rule *Rule
+	// Suppressed is how many matches the rate limit left out before this one.
+	Suppressed uint64
+}
+
+// Signal makes the signal an event carries for the match.
+func (m Match) Signal() event.Signal { return m.Rule.Signal(m.Suppressed) }
+
+// Eval evaluates every rule of the event's kind, carries out the set actions
+// of those that match, and appends to out those that raise a signal: not the
+// silent ones, and not those above their rate. The order is that of evaluation
+// and always the same. Time is the event's. Where nothing matches nothing is
+// allocated. The event is not kept.
+func (s *Set) Eval(ev *event.Event, out []Match) []Match {
+	if int(ev.Kind) >= len(s.buckets) || !present(ev) {
+		return out
+	}
+	b := &s.buckets[ev.Kind]
+	if len(b.entries) == 0 {
+		return out
+	}
+	s.ctx.Event, s.ctx.Now, s.store.now = ev, ev.TimeNS, ev.TimeNS
+	hits := s.hits[:0]
+	for i := range b.indexes {
+		x := &b.indexes[i]
+		hits = append(hits, x.entries[x.get(ev)]...)
+	}
+	slices.Sort(hits)
+	s.hits = hits[:0]
+	rest := b.rest
+	for len(hits) > 0 || len(rest) > 0 {
+		var i int32
+		if len(rest) == 0 || len(hits) > 0 && hits[0] < rest[0] {
+			i, hits = hits[0], hits[1:]
+		} else {
+			i, rest = rest[0], rest[1:]
+		}
+		if e := b.entries[i]; !e.off && s.matches(e) {
+			out = s.matched(e, out)
+		}
+	}
+	s.ctx.Event = nil
+	return out
+}
+
+// matches evaluates one condition. A panic would be a fault of the compiler;
+// it costs the rule, not the agent.
+func (s *Set) matches(e *entry) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			s.panics++
+			e.off, ok = true, false
+		}
+	}()
+	return e.program.Match(&s.ctx)
+}
+
+func (s *Set) matched(e *entry, out []Match) []Match {
+	for i := range e.rule.Actions {
+		a := &e.rule.Actions[i]
+		if a.Set == nil || a.Set.variable == nil {
+			continue
+		}
+		if a.program == nil || a.program.Match(&s.ctx) {
+			s.store.run(a.Set, &s.ctx)
+		}
+	}
+	if e.rule.Silent {
+		return out
+	}
+	// A rule that stands for several kinds raises one signal per event.
+	if n := len(out); n > 0 && out[n-1].Rule == e.rule {
+		return out
+	}
+	suppressed, ok := e.limit.allow(s.ctx.Event)
+	if !ok {
+		return out
+	}
+	return append(out, Match{Rule: e.rule, Suppressed: suppressed})
+}
+
+// Adopt takes over the values of the variables whose declarations did not
+// change from the set that this one replaces. The old one must not be
+// evaluated any more.
+func (s *Set) Adopt(old *Set) {
+	for _, k := range old.store.order {
+		c, ok := old.store.cells[k]
+		a, b := old.vars[k.v], s.vars[k.v]
+		if !ok || a == nil || b == nil || !a.same(b) {
+			continue
+		}
+		if _, have := s.store.cells[k]; !have && len(s.store.cells) < maxCells {
+			s.store.cells[k] = c
+			s.store.order = append(s.store.order, k)
+		}
+	}
+}
+
+// Predicate is a condition on events of one kind. It serves one goroutine.
+type Predicate func(*event.Event) bool
+
+// CompilePredicate compiles a condition on events of a kind, with the macros
+// of the set but without its variables. Events of other kinds do not match.
+func (s *Set) CompilePredicate(kind event.Kind, expr string) (Predicate, error) {
+	return compilePredicate(&env{Schema: s.cfg.Schema, Macros: s.env.Macros}, kind, expr)
+}
+
+// CompilePredicate compiles a condition on events of a kind, without macros.
+func CompilePredicate(schema *Schema, kind event.Kind, expr string) (Predicate, error) {
+	return compilePredicate(&env{Schema: schema}, kind, expr)
+}
+
+func compilePredicate(e *env, kind event.Kind, expr string) (Predicate, error) {
+	p, problems := secl.Compile(e, expr, secl.Options{Kind: kind.String(), AnyKind: true})
+	if err := problems.Err(); err != nil {
+		return nil, fmt.Errorf("compile condition for %s events: %w\n%s", kind, err, problems.Format(expr))
+	}
+	var ctx evalCtx
+	return func(ev *event.Event) bool {
+		if ev.Kind != kind || !present(ev) {
+			return false
+		}
+		ctx.Event, ctx.Now = ev, ev.TimeNS
+		ok := p.Match(&ctx)
+		ctx.Event = nil
+		return ok
+	}, nil
+}
