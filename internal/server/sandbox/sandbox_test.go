@@ -1,0 +1,206 @@
+//go:build linux
+
+package sandbox
+
+import (
+	"encoding/binary"
+	"encoding/json"
+
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Environment of the child that is sandboxed.
+const (
+	envChild = "CLEW_SANDBOX_TEST"
+	envDir   = "CLEW_SANDBOX_DIR"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envChild) != "" {
+		child()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A finding is what the child saw from inside.
+type finding struct {
+	Err     string
+	Report  Report
+	Tried   map[string]string // what was tried, and the error; "" when it worked
+	Threads int
+}
+
+func child() {
+	dir := os.Getenv(envDir)
+	f := finding{Tried: map[string]string{}}
+	try := func(name string, err error) {
+		f.Tried[name] = ""
+		if err != nil {
+			f.Tried[name] = err.Error()
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	if os.Getuid() == 0 {
+		if err := Become(FallbackUID, FallbackUID); err != nil {
+			f.Err = err.Error()
+		}
+	}
+	if f.Err == "" {
+		var err error
+		if f.Report, err = Enter(Config{ReadWrite: []string{filepath.Join(dir, "mine")}, ReadOnly: []string{filepath.Join(dir, "look"), filepath.Join(dir, "gone")}}); err != nil {
+			f.Err = err.Error()
+		}
+	}
+	_, err = os.ReadFile(filepath.Join(dir, "other", "file"))
+	try("read other", err)
+	_, err = os.ReadFile(filepath.Join(dir, "look", "file"))
+	try("read look", err)
+	try("write look", os.WriteFile(filepath.Join(dir, "look", "new"), nil, 0o600))
+	try("write mine", os.WriteFile(filepath.Join(dir, "mine", "new"), nil, 0o600))
+	try("exec", exec.Command("/bin/true").Run())
+	try("unshare", unix.Unshare(unix.CLONE_NEWUSER))
+	try("mount", unix.Mount("none", "/mnt", "tmpfs", 0, ""))
+	try("ptrace", unix.PtraceAttach(os.Getppid()))
+	_, _, errno := unix.Syscall(unix.SYS_BPF, 0, 0, 0)
+	try("bpf", errno)
+	_, err = net.Dial("tcp", listener.Addr().String())
+	try("dial", err)
+	try("setuid", unix.Setuid(0))
+	tasks, err := os.ReadDir("/proc/self/task")
+	try("proc", err)
+	f.Threads = len(tasks)
+	out, err := json.Marshal(f)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := os.Stdout.Write(out); err != nil {
+		panic(err)
+	}
+}
+
+func TestEnter(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"mine", "look", "other"} {
+		path := filepath.Join(dir, d)
+		if err := os.Mkdir(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, "file"), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), envChild+"=1", envDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f finding
+	if err := json.Unmarshal(out, &f); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if f.Err != "" {
+		t.Fatal(f.Err)
+	}
+	if f.Report.UID == 0 || !f.Report.Seccomp {
+		t.Errorf("report %+v", f.Report)
+	}
+	refused := []string{"exec", "unshare", "mount", "ptrace", "bpf", "setuid"}
+	if f.Report.Landlock > 0 {
+		refused = append(refused, "read other", "write look")
+	}
+	if f.Report.Landlock >= 4 {
+		refused = append(refused, "dial")
+	}
+	for name, err := range f.Tried {
+		switch {
+		case slices.Contains(refused, name) && err == "":
+			t.Errorf("%s worked", name)
+		case (name == "read look" || name == "write mine") && err != "":
+			t.Errorf("%s: %s", name, err)
+		}
+	}
+}
+
+func TestBecomeRoot(t *testing.T) {
+	if err := Become(0, 0); err == nil {
+		t.Error("became root")
+	}
+}
+
+// TestProgram runs the filter in a virtual machine for classic BPF.
+func TestProgram(t *testing.T) {
+	raw := make([]bpf.RawInstruction, 0, 64)
+	for _, f := range program(unix.AUDIT_ARCH_X86_64) {
+		raw = append(raw, bpf.RawInstruction{Op: f.Code, Jt: f.Jt, Jf: f.Jf, K: f.K})
+	}
+	insns, ok := bpf.Disassemble(raw)
+	if !ok {
+		t.Fatal("the program has unknown instructions")
+	}
+	vm, err := bpf.NewVM(insns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The virtual machine reads packets, in network order.
+	run := func(nr, arch uint32) uint32 {
+		var data [64]byte
+		binary.BigEndian.PutUint32(data[offNr:], nr)
+		binary.BigEndian.PutUint32(data[offArch:], arch)
+		v, err := vm.Run(data[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return uint32(v)
+	}
+	const deny = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	for nr := range uint32(600) {
+		want := uint32(unix.SECCOMP_RET_ALLOW)
+		if slices.Contains(denied, uintptr(nr)) {
+			want = deny
+		}
+		if got := run(nr, unix.AUDIT_ARCH_X86_64); got != want {
+			t.Errorf("call %d: %#x, want %#x", nr, got, want)
+		}
+		if got := run(nr, unix.AUDIT_ARCH_I386); got != deny {
+			t.Errorf("call %d of a foreign architecture: %#x", nr, got)
+		}
+		if got := run(nr|x32Bit, unix.AUDIT_ARCH_X86_64); got != deny {
+			t.Errorf("x32 call %d: %#x", nr, got)
+		}
+	}
+}
+
+func TestEnterAsRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to be refused as root")
+	}
+	if _, err := Enter(Config{}); err == nil {
+		t.Error("root entered the sandbox as root")
+	}
+}
