@@ -42,6 +42,8 @@ type SetAction struct {
 	Private    bool
 	Inherited  bool
 
+	// valid tells that the action is complete.
+	valid           bool
 	value, fallback *yaml.Node
 	expression      text
 	field           text
@@ -214,6 +216,8 @@ func (r *reader) setAction(n *yaml.Node) *SetAction {
 		r.note(n, false, "only variables of the scope process can be inherited")
 	case a.ScopeField != "" && a.Scope != "process":
 		r.note(n, false, "scope_field works with the scope process only")
+	default:
+		a.valid = true
 	}
 	return a
 }

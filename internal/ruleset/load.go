@@ -360,7 +360,7 @@ func (l *loader) variables(defs []*ruleDef) {
 		}
 		for i := range d.Actions {
 			a := d.Actions[i].Set
-			if a == nil {
+			if a == nil || !a.valid {
 				continue
 			}
 			at := d.Actions[i].At
@@ -466,7 +466,7 @@ func (l *loader) actions(d *ruleDef) {
 			a.program, ps = secl.Compile(l.env, a.Filter, opt)
 			note(a.filter, ps)
 		}
-		if a.Set == nil || a.Set.value != nil {
+		if a.Set == nil || !a.Set.valid || a.Set.value != nil {
 			continue
 		}
 		t := a.Set.expression

@@ -226,11 +226,15 @@ func (st *store) getters(v *variable) secl.Variable[eventT] {
 func literal(n *yaml.Node) (c cell, t secl.Type, list bool, err error) {
 	if n.Kind == yaml.SequenceNode {
 		for i, m := range n.Content {
-			e, et, sub, err := literal(deref(m))
+			m = deref(m)
+			if m.Kind != yaml.ScalarNode {
+				return c, 0, false, fmt.Errorf("a list has integers or strings")
+			}
+			e, et, _, err := literal(m)
 			if err != nil {
 				return c, 0, false, err
 			}
-			if sub || i > 0 && et != t || et == secl.Bool {
+			if i > 0 && et != t || et == secl.Bool {
 				return c, 0, false, fmt.Errorf("a list has integers or strings, all of one type")
 			}
 			t = et
