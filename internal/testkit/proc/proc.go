@@ -178,6 +178,7 @@ type Status struct {
 		Pid    int    `json:"pid"`
 		Mode   string `json:"mode"`
 		Status string `json:"status"`
+		Reason string `json:"reason"`
 	} `json:"agents"`
 }
 
