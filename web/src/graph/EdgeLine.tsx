@@ -1,0 +1,82 @@
+// One line of the graph. Its style says the kind, its colour the severity, its weight whether it lies on the
+// path to the worst impact.
+import { memo } from "react";
+import type { EdgeKind } from "../api/types";
+import type { PlacedEdge } from "../domain/layout";
+import { count } from "../domain/text";
+import type { Selection } from "../domain/view";
+import css from "./EdgeLine.module.css";
+
+interface Props {
+  placed: PlacedEdge;
+  title: string;
+  dim: boolean;
+  selected: boolean;
+  onSelect: (sel: Selection | null) => void;
+}
+
+export const EdgeLine = memo(function EdgeLine({ placed, title, dim, selected, onSelect }: Props) {
+  const { edge, d, tip, label } = placed;
+  const text = edgeLabel(edge.kind, edge.label, edge.count);
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the picture of relations; the tree items name them
+    // biome-ignore lint/a11y/useKeyWithClickEvents: keyboard users follow relations with Shift and the arrows
+    <g
+      className={css.edge}
+      data-edge={edge.id}
+      data-kind={edge.kind}
+      data-sev={edge.severity}
+      data-spine={edge.spine || undefined}
+      data-tree={edge.tree || undefined}
+      data-dim={dim || undefined}
+      data-selected={selected || undefined}
+      onClick={() => onSelect({ type: "edge", id: edge.id })}
+    >
+      <title>{title}</title>
+      <path className={css.hit} d={d} />
+      <Stroke kind={edge.kind} d={d} />
+      <path className={css.tip} d={`M${tip.x} ${tip.y}l-7 -3.500v7z`} />
+      {edge.refused && <path className={css.bar} d={`M${tip.x - 11} ${tip.y - 5}v10`} />}
+      {edge.kind === "signal" && (
+        <path className={css.bar} d={`M${tip.x - 15} ${tip.y - 3.5}l7 7m0 -7l-7 7`} />
+      )}
+      {text !== "" && (
+        <text className={css.label} x={label.x} y={label.y}>
+          {text}
+        </text>
+      )}
+    </g>
+  );
+});
+
+/** The strokes of a kind of line: also used by the legend. */
+export function Stroke({ kind, d }: { kind: EdgeKind; d: string }) {
+  switch (kind) {
+    case "write":
+      return (
+        <>
+          <path className={css.wide} d={d} />
+          <path className={css.core} d={d} />
+        </>
+      );
+    case "execute_file":
+      return (
+        <>
+          <path className={css.wide} d={d} />
+          <path className={css.core} d={d} pathLength={100} />
+        </>
+      );
+    case "identity":
+    case "context":
+      return <path className={css.line} d={d} data-style={kind} />;
+    default:
+      return <path className={css.line} d={d} />;
+  }
+}
+
+/** Starting a program needs no word; everything else has one, and a number where it stands for several. */
+function edgeLabel(kind: EdgeKind, label: string, n: number): string {
+  const word = kind === "spawn" ? "" : label;
+  const times = n > 1 && kind !== "spawn" ? `×${count(n)}` : "";
+  return [word, times].filter((t) => t !== "").join(" ");
+}

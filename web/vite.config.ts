@@ -1,0 +1,28 @@
+// Build of the page. `base` is relative and the router keeps its state in the URL's fragment,
+// so the built files work below any path without the server having to know it.
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+export default defineConfig({
+  base: "./",
+  plugins: [react()],
+  build: {
+    target: ["chrome120", "firefox121", "safari17"],
+    sourcemap: false,
+    // The content security policy allows no data: fonts or scripts.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+    rolldownOptions: {
+      output: {
+        entryFileNames: "assets/[name]-[hash].js",
+        chunkFileNames: "assets/[name]-[hash].js",
+        assetFileNames: "assets/[name]-[hash][extname]",
+      },
+    },
+  },
+  server: {
+    // test/server.mjs, or a running clew.
+    proxy: { "/clew.v1": "http://127.0.0.1:8845" },
+  },
+});
