@@ -20,7 +20,7 @@ report "go vet" "$(go vet ./... 2>&1 || true)"
 
 mapfile -t c < <(find internal -path '*/bpf/*' \( -name '*.h' -o -name '*.bpf.c' \) | sort)
 if [ ${#c[@]} -gt 0 ]; then
-	report clang-format "$(clang-format-19 --dry-run "${c[@]}" 2>&1)"
+	report clang-format "$(for f in "${c[@]}"; do clang-format-19 --dry-run -Werror "$f" >/dev/null 2>&1 || echo "$f"; done)"
 fi
 
 mapfile -t sh < <(find tools internal .ci -name '*.sh' -o -path .ci/run)
