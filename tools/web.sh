@@ -14,7 +14,7 @@ case "${1:-}" in
 generate)
 	# The messages of the API, then dist/, which is checked in as well.
 	if [ -x node_modules/.bin/protoc-gen-es ]; then
-		(cd .. && go run ./tools/protogen -plugin web/node_modules/.bin/protoc-gen-es -out web/src/gen -opt target=ts)
+		(cd .. && go run ./tools/protogen -plugin web/node_modules/.bin/protoc-gen-es -out web/src/gen -opt target=ts,json_types=true,import_extension=none)
 	fi
 	script build
 	;;
