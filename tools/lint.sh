@@ -14,7 +14,7 @@ report() {
 	fi
 }
 
-mapfile -t go < <(find cmd internal tools web -name '*.go' ! -path '*/node_modules/*')
+mapfile -t go < <(find cmd internal test tools web -name '*.go' ! -path '*/node_modules/*')
 report gofmt "$(gofmt -l "${go[@]}")"
 report "go vet" "$(go vet ./... 2>&1 || true)"
 

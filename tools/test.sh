@@ -3,13 +3,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# in_machines lists the packages whose tests start virtual machines, with the
-# ones that also watch this host's kernel; others leaves the rest.
-in_machines() {
+# alone lists the packages whose tests start virtual machines or watch this
+# host's kernel; others lists the rest.
+alone() {
 	go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... |
-		awk '/ github.com\/clewsec\/clew\/internal\/testkit\/vm( |$)/ || $1 ~ /\/testkit\/vm$/ {print $1}'
+		awk '/internal\/testkit\/(vm|proc)( |$)/ || $1 ~ /internal\/sensor$/ {print $1}'
 }
-others() { go list ./... | grep -vxF "$(in_machines)"; }
+others() { go list ./... | grep -vxF "$(alone)"; }
 
 case "${1:-}" in
 go)
@@ -19,8 +19,8 @@ go)
 	go test -count=1 -timeout 15m "${pkgs[@]}"
 	;;
 vm)
-	# One package at a time: a machine is busy, and so is a watched kernel.
-	mapfile -t pkgs < <(in_machines)
+	# One package at a time: they load the processors, or watch what happens.
+	mapfile -t pkgs < <(alone)
 	[ ${#pkgs[@]} -eq 0 ] || go test -count=1 -timeout 20m -p 1 "${pkgs[@]}"
 	;;
 web)
@@ -39,7 +39,7 @@ fuzz)
 	while read -r pkg target; do
 		echo "fuzz: $pkg $target"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$pkg" || status=1
-	done < <(grep -rhoE --include='*_test.go' --exclude-dir=node_modules -H '^func (Fuzz[A-Za-z0-9_]+)' cmd internal tools |
+	done < <(grep -rhoE --include='*_test.go' --exclude-dir=node_modules -H '^func (Fuzz[A-Za-z0-9_]+)' cmd internal test tools |
 		sed -E 's|^(.*)/[^/]+:func (.*)$|./\1 \2|' | sort -u)
 	exit $status
 	;;
