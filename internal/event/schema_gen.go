@@ -540,6 +540,49 @@ type Rmdir struct {
 	Retval      int64  // Return value.
 }
 
+// Complete tells whether the event has the payload of its kind, without which no field of the kind can be read.
+func (x *Event) Complete() bool {
+	switch x.Kind {
+	case KindFork:
+		return x.Fork != nil
+	case KindExec:
+		return x.Exec != nil
+	case KindExit:
+		return x.Exit != nil
+	case KindOpen:
+		return x.Open != nil
+	case KindUnlink:
+		return x.Unlink != nil
+	case KindRename:
+		return x.Rename != nil
+	case KindChmod:
+		return x.Chmod != nil
+	case KindChown:
+		return x.Chown != nil
+	case KindLink:
+		return x.Link != nil
+	case KindSymlink:
+		return x.Symlink != nil
+	case KindConnect:
+		return x.Connect != nil
+	case KindAccept:
+		return x.Accept != nil
+	case KindBind:
+		return x.Bind != nil
+	case KindSetuid:
+		return x.Setuid != nil
+	case KindSetgid:
+		return x.Setgid != nil
+	case KindCgroupWrite:
+		return x.CgroupWrite != nil
+	case KindMkdir:
+		return x.Mkdir != nil
+	case KindRmdir:
+		return x.Rmdir != nil
+	}
+	return false
+}
+
 // AppendAddress appends the protobuf encoding of x to b.
 func AppendAddress(b []byte, x *Address) []byte {
 	if x.IP.IsValid() {

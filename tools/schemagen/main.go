@@ -150,6 +150,11 @@ func (g *gen) goFile() []byte {
 	for _, k := range g.s.Kinds {
 		g.structOf(p, kindType(k), "is the payload of a "+k.Name+" event: "+lower(k.Doc), k.Fields, 0)
 	}
+	p("// Complete tells whether the event has the payload of its kind, without which no field of the kind can be read.\nfunc (x *Event) Complete() bool {\nswitch x.Kind {")
+	for _, k := range g.s.Kinds {
+		p("case Kind%s:\nreturn x.%s != nil", camel(k.Name), kindType(k))
+	}
+	p("}\nreturn false\n}\n")
 	for _, m := range g.s.Messages {
 		g.codec(p, m.Name, m.Fields, m.Kinds)
 	}
