@@ -27,6 +27,6 @@ mapfile -t sh < <(find tools internal .ci -name '*.sh' -o -path .ci/run)
 report "bash -n" "$(for f in "${sh[@]}"; do bash -n "$f" 2>&1 || true; done)"
 
 if [ -f web/package.json ]; then
-	if out=$(tools/web.sh lint 2>&1); then report web ""; else report web "$out"; fi
+	if out=$(tools/web.sh lint 2>&1); then report web ""; else report web "$(sed "s/\x1b\[[0-9;]*m//g" <<<"$out" | tail -n 60)"; fi
 fi
 exit $status
