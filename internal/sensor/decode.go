@@ -124,9 +124,6 @@ func (d *decoder) path(names []byte) string {
 // join cleans a path that a caller gave, below the directory it is relative
 // to. Symbolic links are not resolved.
 func join(dir, given string) string {
-	if strings.HasPrefix(given, "/") && dir == "/" {
-		dir = ""
-	}
 	var parts []string
 	for _, s := range [2]string{dir, given} {
 		for p := range strings.SplitSeq(s, "/") {
@@ -270,8 +267,12 @@ func (d *decoder) proc(rec *record, b []byte) bool {
 	if r.Interp.Len > 0 {
 		// A script: what was asked for is the file, what the kernel loaded is
 		// its interpreter. The script's own object is gone by now.
+		base := p.CWD
+		if strings.HasPrefix(ev.Exec.SyscallPath, "/") {
+			base = "/"
+		}
 		p.Interpreter = p.File
-		p.File = event.File{Path: join(p.CWD, ev.Exec.SyscallPath), PathSource: "user"}
+		p.File = event.File{Path: join(base, ev.Exec.SyscallPath), PathSource: "user"}
 	}
 	rec.ev = ev
 	return true

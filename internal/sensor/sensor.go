@@ -141,11 +141,11 @@ type stream struct {
 	run      uint64
 	dec      *decoder
 	pending  []record
-	released uint64           // time of the youngest record passed on
-	canaries map[uint64]uint8 // rings that a nonce has come by
+	released uint64             // time of the youngest record passed on
+	canaries map[uint64]uint8   // rings that a nonce has come by
 	known    map[procKey]uint64 // processes of the snapshot and when each was read, for a while
 	knownTo  uint64             // end of that while
-	fates    procFateCounts   // at the last look
+	fates    procFateCounts     // at the last look
 	fatesAt  int64
 }
 
