@@ -79,6 +79,10 @@ func play(ctx context.Context, cfg Config, kind stageKind) (plan Plan, err error
 	if err != nil {
 		return plan, err
 	}
+	// The kernel's names for it, which are those in the story, have no links.
+	if plan.Root, err = filepath.EvalSymlinks(plan.Root); err != nil {
+		return plan, err
+	}
 	// On a stage of its own kind this directory stays empty; on a shared one
 	// the stage has emptied it, unless it was killed.
 	defer func() { err = errors.Join(err, os.RemoveAll(plan.Root)) }()
