@@ -58,7 +58,7 @@ type Stats struct {
 	Signals   uint64
 	Table     proctable.Stats
 	Contexts  execctx.Stats
-	BadRecord uint64 // records without content
+	BadRecord uint64 // records without content, events without the part of their kind
 }
 
 type peer struct {
@@ -245,7 +245,7 @@ func (p *Pipeline) endSnapshot(rec *event.StreamRecord, emit Emit) error {
 
 func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	p.stats.Events++
-	if int(ev.Kind) >= event.NumKinds || ev.Kind == 0 {
+	if !ev.Complete() {
 		p.stats.BadRecord++
 		return nil
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/execctx"
 	"github.com/clewsec/clew/internal/pipeline"
@@ -268,6 +270,43 @@ func TestStreamMustBeginWithRunStart(t *testing.T) {
 	if err != pipeline.ErrNoRunStart {
 		t.Errorf("error is %v", err)
 	}
+}
+
+// Whatever a recording holds, the pipeline neither panics nor hangs.
+func FuzzPush(f *testing.F) {
+	for _, job := range []string{"daemonized", "plain"} {
+		var b []byte
+		for _, r := range attack(job).Records {
+			b = protowire.AppendBytes(b, event.AppendStreamRecord(nil, r))
+		}
+		f.Add(b)
+	}
+	cfg, err := pipeline.Standard(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	cfg.Rules = rules{}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := pipeline.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(b) > 0 {
+			rec, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return
+			}
+			b = b[n:]
+			var r event.StreamRecord
+			if !event.Bounded(rec) || event.ConsumeStreamRecord(rec, &r) != nil {
+				return
+			}
+			if p.Push(&r, func(*event.SpoolRecord) error { return nil }) != nil {
+				return
+			}
+		}
+		p.Save()
+	})
 }
 
 func BenchmarkExec(b *testing.B) {

@@ -78,23 +78,20 @@ func (t *Table) Stats() Stats {
 	return s
 }
 
-// Restore takes the images that lived when the last run saved its state. They
-// count only for processes that the snapshot finds again.
+// Restore takes the images that lived when the last run saved its state,
+// ancestors first. They count only for processes that the snapshot finds
+// again.
 func (t *Table) Restore(nodes []event.Process) {
 	byRef := make(map[event.Ref]*event.Process, len(nodes))
 	for i := range nodes {
-		byRef[nodes[i].ID] = &nodes[i]
-	}
-	for i := range nodes {
 		n := &nodes[i]
-		if p := byRef[n.ParentID]; p != nil && p != n {
+		// A parent comes before its children, so no lineage is a circle.
+		if p := byRef[n.ParentID]; p != nil {
 			n.Parent = p
 			n.Depth = p.Depth + 1
 		}
-	}
-	// Later images of a process come later in the list.
-	for i := range nodes {
-		t.restored[key{nodes[i].PID, nodes[i].StartNS}] = &nodes[i]
+		byRef[n.ID] = n
+		t.restored[key{n.PID, n.StartNS}] = n
 	}
 }
 
