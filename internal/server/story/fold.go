@@ -1,0 +1,781 @@
+// Package story tells what belongs together. A Fold takes stored records
+// (signals, contexts, links, losses, triage) in any order, any number of
+// times, and says which stories there are; Build draws one of them whole, with
+// graph, timeline and the sentence that sums it up. Both are functions of the
+// records alone.
+package story
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/server/graph"
+)
+
+// An Agent is what the records say about the host a story happened on.
+type Agent = graph.Agent
+
+// Config bounds a fold. The zero Config has the defaults.
+type Config struct {
+	// EpisodeGap is the longest quiet time between two signals of one episode
+	// of a context with a derived key, in ns of event time; 30 minutes.
+	EpisodeGap int64
+	// Keep is how many signals of one rule are held in memory for each context
+	// and EpisodeGap of time; 64. The others are counted.
+	Keep int
+	// KeepLost is how many loss records are held for each agent; 4096.
+	KeepLost int
+}
+
+// A Triage is what a person decided about a story. Empty fields leave what is.
+type Triage struct {
+	StoryID  string
+	At       int64 // ns since the epoch
+	Actor    string
+	State    string // open, under_review, archived
+	Verdict  string
+	Assignee string // "-" takes it away
+	Comment  string
+}
+
+// A Fold is the set of stories that the records added so far make. The order
+// of the records, and how often each is added, make no difference. It is not
+// safe for concurrent use.
+type Fold struct {
+	cfg      Config
+	agents   map[string]*agentState
+	contexts map[contextID]*contextState
+	stories  map[string]*storyState
+	anchors  map[string]anchor // ids given out, and where they lead
+	triage   map[Triage]bool
+	wanted   map[string][]Triage // triage of stories not seen yet
+	last     int64               // time of the newest record
+}
+
+type contextID struct{ agent, key string }
+
+// An anchor is where a story's id comes from: a signal's time and context.
+type anchor struct {
+	ctx *contextState
+	at  int64
+}
+
+type agentState struct {
+	id    string
+	runs  map[uint64]*event.RunStart
+	lost  []event.Lost // sorted, the newest KeepLost
+	seen  map[seenKey]uint64
+	first int64
+	last  int64
+}
+
+// seenKey names 64 neighbouring numbers of one run.
+type seenKey struct{ run, block uint64 }
+
+type contextState struct {
+	id        contextID
+	rec       *event.Context // nil until its record is seen
+	units     []*unit        // sorted by time; one if the key is episodic
+	links     map[*linkState]bool
+	children  map[*contextState]bool
+	triage    []anchoredTriage
+	lastEvent int64
+	story     *storyState // of an episodic context, signals of its own or not
+}
+
+type anchoredTriage struct {
+	at int64 // the anchor's time
+	Triage
+}
+
+type linkState struct {
+	from, to *contextState
+	rec      event.ContextLink
+}
+
+// A unit is what joins and parts as one: an episodic context, or an episode of
+// a context with a derived key.
+type unit struct {
+	ctx         *contextState
+	first, last int64
+	count       int
+	suppressed  uint64
+	kept        map[keptKey][]*event.Event // sorted by time and reference
+	story       *storyState
+}
+
+type keptKey struct {
+	rule   string
+	bucket int64
+}
+
+type storyState struct {
+	id       string
+	contexts []*contextState // sorted by agent and key
+	units    []*unit         // sorted by anchor
+	links    []*linkState    // sorted
+	head     *Head           // nil when it must be made anew
+}
+
+// NewFold returns a fold without records.
+func NewFold(cfg Config) *Fold {
+	if cfg.EpisodeGap <= 0 {
+		cfg.EpisodeGap = 30 * 60 * 1e9
+	}
+	if cfg.Keep < 2 {
+		cfg.Keep = 64
+	}
+	if cfg.KeepLost <= 0 {
+		cfg.KeepLost = 4096
+	}
+	return &Fold{
+		cfg:      cfg,
+		agents:   map[string]*agentState{},
+		contexts: map[contextID]*contextState{},
+		stories:  map[string]*storyState{},
+		anchors:  map[string]anchor{},
+		triage:   map[Triage]bool{},
+		wanted:   map[string][]Triage{},
+	}
+}
+
+func (f *Fold) agent(id string) *agentState {
+	a := f.agents[id]
+	if a == nil {
+		a = &agentState{id: id, runs: map[uint64]*event.RunStart{}, seen: map[seenKey]uint64{}}
+		f.agents[id] = a
+	}
+	return a
+}
+
+func (f *Fold) context(agent, key string) *contextState {
+	id := contextID{agent, key}
+	c := f.contexts[id]
+	if c == nil {
+		c = &contextState{id: id, links: map[*linkState]bool{}, children: map[*contextState]bool{}}
+		f.contexts[id] = c
+	}
+	return c
+}
+
+func (f *Fold) saw(a *agentState, at int64) {
+	if at == 0 {
+		return
+	}
+	if a.first == 0 || at < a.first {
+		a.first = at
+	}
+	a.last = max(a.last, at)
+	f.last = max(f.last, at)
+}
+
+// LastRecord is the time of the newest record, in ns since the epoch; what a
+// replay takes as its present.
+func (f *Fold) LastRecord() int64 { return f.last }
+
+// Add folds one stored record in and returns the ids of the stories that
+// changed by it. The first is the one that is; those it took in follow. The
+// record is not kept, parts of it are.
+func (f *Fold) Add(agentID string, rec *event.SpoolRecord) (changed []string) {
+	a := f.agent(agentID)
+	switch {
+	case rec.RunStart != nil:
+		return f.addRun(a, rec.RunStart)
+	case rec.Event != nil:
+		return f.addEvent(a, rec.Event)
+	case rec.Context != nil:
+		return f.addContext(a, rec.Context)
+	case rec.Link != nil:
+		return f.addLink(a, rec.Link)
+	case rec.Lost != nil:
+		return f.addLost(a, rec.Lost)
+	case rec.ContextHot != nil:
+		f.saw(a, rec.ContextHot.At)
+	case rec.FilterPlan != nil:
+		f.saw(a, rec.FilterPlan.At)
+	case rec.Canary != nil:
+		f.saw(a, rec.Canary.At)
+	}
+	return nil
+}
+
+func (f *Fold) addRun(a *agentState, r *event.RunStart) (changed []string) {
+	f.saw(a, r.At)
+	if old := a.runs[r.Run]; old != nil && compareRuns(old, r) >= 0 {
+		return nil
+	}
+	c := *r
+	c.Seed = nil // the seed of context keys is nobody else's business
+	a.runs[r.Run] = &c
+	for _, s := range f.stories {
+		if s.agent() == a.id {
+			changed = append(changed, s.id)
+			s.head = nil
+		}
+	}
+	slices.Sort(changed)
+	return changed
+}
+
+func compareRuns(x, y *event.RunStart) int {
+	return cmp.Or(cmp.Compare(x.At, y.At), strings.Compare(x.HostID, y.HostID), strings.Compare(x.BootID, y.BootID),
+		strings.Compare(x.Hostname, y.Hostname), strings.Compare(x.Mode, y.Mode), strings.Compare(x.Version, y.Version))
+}
+
+// newest is the run that began last; nil when none is known.
+func (a *agentState) newest() *event.RunStart {
+	var best *event.RunStart
+	for _, r := range a.runs {
+		if best == nil || cmp.Or(compareRuns(r, best), cmp.Compare(r.Run, best.Run)) > 0 {
+			best = r
+		}
+	}
+	return best
+}
+
+func (f *Fold) addEvent(a *agentState, e *event.Event) []string {
+	f.saw(a, e.TimeNS)
+	if len(e.ContextKeys) == 0 {
+		return nil
+	}
+	c := f.context(a.id, e.ContextKeys[0])
+	if len(e.Signals) == 0 {
+		if e.TimeNS <= c.lastEvent {
+			return nil
+		}
+		c.lastEvent = e.TimeNS
+		if c.story == nil {
+			return nil
+		}
+		c.story.head = nil
+		return []string{c.story.id}
+	}
+	key := seenKey{e.Run, e.Seq / 64}
+	bit := uint64(1) << (e.Seq % 64)
+	if a.seen[key]&bit != 0 {
+		return nil
+	}
+	a.seen[key] |= bit
+	c.lastEvent = max(c.lastEvent, e.TimeNS)
+	if len(f.wanted) > 0 {
+		f.answer(c, e.TimeNS)
+	}
+
+	kept := *e // what the process table hung onto it would keep whole lineages alive
+	kept.Proc, kept.Contexts, kept.Host = nil, nil, nil
+	u := &unit{ctx: c, first: e.TimeNS, last: e.TimeNS, count: 1, kept: map[keptKey][]*event.Event{}}
+	for i := range e.Signals {
+		u.suppressed += e.Signals[i].Suppressed
+		k := keptKey{e.Signals[i].RuleID, floorDiv(e.TimeNS, f.cfg.EpisodeGap)}
+		u.kept[k] = append(u.kept[k], &kept)
+	}
+	return f.place(c, u)
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// place puts a unit of one signal where it belongs in its context.
+func (f *Fold) place(c *contextState, u *unit) []string {
+	i, _ := slices.BinarySearchFunc(c.units, u, func(x, y *unit) int { return cmp.Compare(x.first, y.first) })
+	// The unit before it and those after it may be near enough to be one.
+	lo, hi := i, i
+	if c.episodic() {
+		lo, hi = 0, len(c.units)
+	} else {
+		for lo > 0 && u.first-c.units[lo-1].last <= f.cfg.EpisodeGap {
+			lo--
+		}
+		for hi < len(c.units) && c.units[hi].first-u.last <= f.cfg.EpisodeGap {
+			hi++
+		}
+	}
+	if hi-lo == 1 && c.units[lo].first <= u.first && c.units[lo].story != nil {
+		// The common case: one more signal in a story that is there.
+		s := c.units[lo].story
+		f.merge(c.units[lo], u)
+		s.head = nil
+		return []string{s.id}
+	}
+	near := slices.Clone(c.units[lo:hi])
+	for _, n := range near {
+		f.merge(u, n)
+	}
+	c.units = slices.Replace(c.units, lo, hi, u)
+	return f.regroup(c, near)
+}
+
+// merge adds what src has to dst.
+func (f *Fold) merge(dst, src *unit) {
+	dst.first, dst.last = min(dst.first, src.first), max(dst.last, src.last)
+	dst.count += src.count
+	dst.suppressed += src.suppressed
+	for k, list := range src.kept {
+		dst.kept[k] = f.keep(dst.kept[k], list)
+	}
+}
+
+// keep joins two lists and leaves the first Keep-1 and the last: which ones
+// stay does not depend on the order they came in.
+func (f *Fold) keep(a, b []*event.Event) []*event.Event {
+	if len(b) == 1 {
+		i, _ := slices.BinarySearchFunc(a, b[0], compareEvents)
+		a = slices.Insert(a, i, b[0])
+	} else {
+		a = append(slices.Clone(a), b...)
+		slices.SortFunc(a, compareEvents)
+	}
+	if n := len(a); n > f.cfg.Keep {
+		a[f.cfg.Keep-1] = a[n-1]
+		clear(a[f.cfg.Keep:])
+		a = a[:f.cfg.Keep]
+	}
+	return a
+}
+
+func compareEvents(x, y *event.Event) int {
+	return cmp.Or(cmp.Compare(x.TimeNS, y.TimeNS), cmp.Compare(x.Run, y.Run), cmp.Compare(x.Seq, y.Seq))
+}
+
+func (c *contextState) episodic() bool { return c.rec != nil && c.rec.Episodic }
+
+func (f *Fold) addContext(a *agentState, r *event.Context) []string {
+	f.saw(a, r.At)
+	c := f.context(a.id, r.Key)
+	if c.rec != nil && compareContexts(c.rec, r) <= 0 {
+		return nil
+	}
+	if c.rec != nil && c.rec.ParentKey != "" {
+		delete(f.context(a.id, c.rec.ParentKey).children, c)
+	}
+	rec := *r
+	c.rec = &rec
+	if rec.ParentKey != "" && rec.ParentKey != rec.Key {
+		f.context(a.id, rec.ParentKey).children[c] = true
+	}
+	old := slices.Clone(c.units)
+	if c.episodic() && len(c.units) > 1 {
+		u := &unit{ctx: c, first: c.units[0].first, last: c.units[0].last, kept: map[keptKey][]*event.Event{}}
+		for _, n := range c.units {
+			f.merge(u, n)
+		}
+		c.units = []*unit{u}
+	}
+	return f.regroup(c, old)
+}
+
+// compareContexts orders different records of one key, so that it does not
+// matter which came first.
+func compareContexts(x, y *event.Context) int {
+	b := func(v bool) int {
+		if v {
+			return 0 // episodic first
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(b(x.Episodic), b(y.Episodic)), cmp.Compare(x.At, y.At), cmp.Compare(x.Priority, y.Priority),
+		strings.Compare(x.Layer, y.Layer), strings.Compare(x.Entity, y.Entity), strings.Compare(x.ParentKey, y.ParentKey),
+		compareRefs(x.OpenedBy, y.OpenedBy), strings.Compare(x.Reason, y.Reason))
+}
+
+func compareRefs(x, y event.Ref) int {
+	return cmp.Or(cmp.Compare(x.Run, y.Run), cmp.Compare(x.Seq, y.Seq))
+}
+
+func (f *Fold) addLink(a *agentState, r *event.ContextLink) []string {
+	f.saw(a, r.At)
+	if r.FromContext == "" || r.ToContext == "" || r.FromContext == r.ToContext {
+		return nil
+	}
+	from, to := f.context(a.id, r.FromContext), f.context(a.id, r.ToContext)
+	for l := range from.links {
+		if l.rec == *r {
+			return nil
+		}
+	}
+	l := &linkState{from: from, to: to, rec: *r}
+	from.links[l], to.links[l] = true, true
+	if !l.joins() {
+		return nil
+	}
+	return f.regroup(from, from.units)
+}
+
+// joins tells whether the link may carry a story: both ends are known to be
+// opened once, and it was still good when it was seen. A key that is derived
+// from attributes is shared by too much to join anything.
+func (l *linkState) joins() bool {
+	return l.from.episodic() && l.to.episodic() && l.rec.Weight > 0 && (l.rec.Expires == 0 || l.rec.At <= l.rec.Expires)
+}
+
+func (f *Fold) addLost(a *agentState, r *event.Lost) (changed []string) {
+	f.saw(a, r.To)
+	i, found := slices.BinarySearchFunc(a.lost, *r, compareLost)
+	if found {
+		return nil
+	}
+	a.lost = slices.Insert(a.lost, i, *r)
+	if n := len(a.lost) - f.cfg.KeepLost; n > 0 {
+		a.lost = slices.Delete(a.lost, 0, n)
+	}
+	for _, s := range f.stories {
+		if first, last := s.span(); s.agent() == a.id && r.From <= last && r.To >= first {
+			s.head = nil
+			changed = append(changed, s.id)
+		}
+	}
+	slices.Sort(changed)
+	return changed
+}
+
+func compareLost(x, y event.Lost) int {
+	return cmp.Or(cmp.Compare(x.To, y.To), cmp.Compare(x.From, y.From), cmp.Compare(x.Kind, y.Kind),
+		strings.Compare(x.Reason, y.Reason), strings.Compare(x.Where, y.Where), cmp.Compare(x.Count, y.Count))
+}
+
+// agent is where the story happened: links of one agent join only its contexts.
+func (s *storyState) agent() string { return s.contexts[0].id.agent }
+
+// span is the time of a story's signals and of what its contexts did since.
+func (s *storyState) span() (first, last int64) {
+	first, last = s.units[0].first, s.units[0].last
+	for _, u := range s.units {
+		first, last = min(first, u.first), max(last, u.last)
+		if u.ctx.episodic() {
+			last = max(last, u.ctx.lastEvent)
+		}
+	}
+	for _, c := range s.contexts {
+		if c.episodic() {
+			last = max(last, c.lastEvent)
+		}
+	}
+	return first, last
+}
+
+// active is when a context became part of something: its first signal, or the
+// first link that led to it.
+func (c *contextState) active() (at int64, ok bool) {
+	if len(c.units) > 0 {
+		at, ok = c.units[0].first, true
+	}
+	for l := range c.links {
+		if l.to == c && l.joins() && (!ok || l.rec.At < at) {
+			at, ok = l.rec.At, true
+		}
+	}
+	return at, ok
+}
+
+// touched tells whether a context has a signal or an end of a link.
+func (c *contextState) touched() bool {
+	if len(c.units) > 0 {
+		return true
+	}
+	for l := range c.links {
+		if l.joins() {
+			return true
+		}
+	}
+	return false
+}
+
+// descends tells whether child was opened inside its parent after that had
+// become active: then they are one chain, without a link record.
+func descends(parent, child *contextState) bool {
+	if !parent.episodic() || !child.episodic() || child.rec.ParentKey != parent.id.key || !child.touched() {
+		return false
+	}
+	at, ok := parent.active()
+	return ok && at <= child.rec.At
+}
+
+// neighbours calls yield for each context that belongs with c.
+func (f *Fold) neighbours(c *contextState, yield func(*contextState)) {
+	if !c.episodic() {
+		return
+	}
+	for l := range c.links {
+		if l.joins() {
+			yield(l.from)
+			yield(l.to)
+		}
+	}
+	if c.rec.ParentKey != "" {
+		if p := f.contexts[contextID{c.id.agent, c.rec.ParentKey}]; p != nil && descends(p, c) {
+			yield(p)
+		}
+	}
+	for child := range c.children {
+		if descends(c, child) {
+			yield(child)
+		}
+	}
+}
+
+// regroup finds anew which story the units of c belong to. Records only ever
+// add what joins, so what was together stays together. gone are units that c
+// had before.
+func (f *Fold) regroup(c *contextState, gone []*unit) (changed []string) {
+	before := map[*storyState]bool{}
+	for _, u := range gone {
+		if u.story != nil {
+			before[u.story] = true
+		}
+	}
+	if !c.episodic() {
+		for s := range before {
+			delete(f.stories, s.id)
+		}
+		var now []*storyState
+		for _, u := range c.units {
+			if u.story == nil || before[u.story] {
+				if s := f.storyOf([]*contextState{c}, []*unit{u}); s != nil {
+					now = append(now, s)
+				}
+			}
+		}
+		return f.changes(before, now)
+	}
+
+	seen := map[*contextState]bool{c: true}
+	members := []*contextState{c}
+	for i := 0; i < len(members); i++ {
+		f.neighbours(members[i], func(n *contextState) {
+			if !seen[n] {
+				seen[n] = true
+				members = append(members, n)
+			}
+		})
+	}
+	slices.SortFunc(members, func(x, y *contextState) int {
+		return cmp.Or(strings.Compare(x.id.agent, y.id.agent), strings.Compare(x.id.key, y.id.key))
+	})
+	var units []*unit
+	for _, m := range members {
+		for _, u := range m.units {
+			units = append(units, u)
+			if u.story != nil {
+				before[u.story] = true
+			}
+		}
+	}
+	for s := range before {
+		delete(f.stories, s.id)
+	}
+	var now []*storyState
+	if s := f.storyOf(members, units); s != nil {
+		now = append(now, s)
+	}
+	return f.changes(before, now)
+}
+
+// storyOf makes the story of units, if it is one.
+func (f *Fold) storyOf(contexts []*contextState, units []*unit) *storyState {
+	for _, u := range units {
+		u.story = nil
+	}
+	if len(units) == 0 || !tells(units) {
+		return nil
+	}
+	slices.SortFunc(units, func(x, y *unit) int {
+		return cmp.Or(cmp.Compare(x.first, y.first), strings.Compare(x.ctx.id.key, y.ctx.id.key), strings.Compare(x.ctx.id.agent, y.ctx.id.agent))
+	})
+	s := &storyState{id: storyID(units[0].first, units[0].ctx.id.key), contexts: contexts, units: units}
+	for _, u := range units {
+		u.story = s
+		f.anchors[storyID(u.first, u.ctx.id.key)] = anchor{u.ctx, u.first}
+	}
+	links := map[*linkState]bool{}
+	for _, c := range contexts {
+		if c.episodic() {
+			c.story = s
+		}
+		for l := range c.links {
+			if l.joins() {
+				links[l] = true
+			}
+		}
+	}
+	for l := range links {
+		s.links = append(s.links, l)
+	}
+	slices.SortFunc(s.links, compareLinks)
+	f.stories[s.id] = s
+	return s
+}
+
+func compareLinks(x, y *linkState) int {
+	a, b := &x.rec, &y.rec
+	return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.FromContext, b.FromContext), strings.Compare(a.ToContext, b.ToContext),
+		strings.Compare(a.Type, b.Type), strings.Compare(a.Path, b.Path), compareRefs(a.Event, b.Event), compareRefs(a.Cause, b.Cause),
+		strings.Compare(a.Reason, b.Reason), cmp.Compare(a.Weight, b.Weight), cmp.Compare(a.Expires, b.Expires))
+}
+
+// tells says whether units are worth a story. What is not: signals of one rule
+// of low severity in a context that only stands for a whole host or service.
+func tells(units []*unit) bool {
+	rules := map[string]bool{}
+	for _, u := range units {
+		if u.ctx.episodic() {
+			return true
+		}
+		for k, list := range u.kept {
+			rules[k.rule] = true
+			for _, e := range list {
+				if graph.SeverityOf(e) >= graph.Medium {
+					return true
+				}
+			}
+		}
+	}
+	return len(rules) > 1
+}
+
+// changes lists the ids of stories that are, then of those that went into them.
+func (f *Fold) changes(before map[*storyState]bool, now []*storyState) (changed []string) {
+	for _, s := range now {
+		changed = append(changed, s.id)
+	}
+	slices.Sort(changed)
+	n := len(changed)
+	for s := range before {
+		if !slices.Contains(changed, s.id) {
+			changed = append(changed, s.id)
+		}
+	}
+	slices.Sort(changed[n:])
+	return changed
+}
+
+var base32hex = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+// storyID names a story by its smallest anchor: the time of a signal as eight
+// bytes, big-endian, then the context's key.
+func storyID(at int64, key string) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(at))
+	sum := sha256.Sum256(append(b, key...))
+	return "st_" + strings.ToLower(base32hex.EncodeToString(sum[:]))[:12]
+}
+
+// resolve finds the story with an id, or the one that a story with this id
+// went into.
+func (f *Fold) resolve(id string) *storyState {
+	if s := f.stories[id]; s != nil {
+		return s
+	}
+	a, ok := f.anchor(id)
+	if !ok {
+		return nil
+	}
+	if u := a.ctx.unitAt(a.at); u != nil {
+		return u.story
+	}
+	return nil
+}
+
+func (c *contextState) unitAt(at int64) *unit {
+	for _, u := range c.units {
+		if u.first <= at && at <= u.last {
+			return u
+		}
+	}
+	return nil
+}
+
+// anchor finds the signal an id was made from. Another server may have seen
+// the records in another order and given out ids that this one never did: then
+// every signal is asked.
+func (f *Fold) anchor(id string) (anchor, bool) {
+	if a, ok := f.anchors[id]; ok {
+		return a, true
+	}
+	if len(id) != len("st_")+12 || !strings.HasPrefix(id, "st_") {
+		return anchor{}, false
+	}
+	for _, c := range f.contexts {
+		for _, u := range c.units {
+			for _, list := range u.kept {
+				for _, e := range list {
+					if storyID(e.TimeNS, c.id.key) == id {
+						a := anchor{c, e.TimeNS}
+						f.anchors[id] = a
+						return a, true
+					}
+				}
+			}
+		}
+	}
+	return anchor{}, false
+}
+
+// answer gives triage that waited for this signal to its context.
+func (f *Fold) answer(c *contextState, at int64) {
+	id := storyID(at, c.id.key)
+	for _, t := range f.wanted[id] {
+		c.triage = append(c.triage, anchoredTriage{at, t})
+	}
+	delete(f.wanted, id)
+}
+
+// AddTriage folds a decision in. It is kept even when its story is not known
+// yet. The last one by time, then by actor, counts.
+func (f *Fold) AddTriage(t Triage) (changed []string) {
+	if f.triage[t] {
+		return nil
+	}
+	f.triage[t] = true
+	a, ok := f.anchor(t.StoryID)
+	if !ok {
+		f.wanted[t.StoryID] = append(f.wanted[t.StoryID], t)
+		return nil
+	}
+	a.ctx.triage = append(a.ctx.triage, anchoredTriage{a.at, t})
+	s := f.resolve(t.StoryID)
+	if s == nil {
+		return nil
+	}
+	s.head = nil
+	return []string{s.id}
+}
+
+// signals lists the kept signals of a story by time, each once.
+func (s *storyState) signals() []graph.Item {
+	var items []graph.Item
+	for _, u := range s.units {
+		for _, list := range u.kept {
+			for _, e := range list {
+				items = append(items, graph.Item{Agent: u.ctx.id.agent, Event: e})
+			}
+		}
+	}
+	slices.SortFunc(items, graph.CompareItems)
+	return slices.CompactFunc(items, func(x, y graph.Item) bool { return graph.CompareItems(x, y) == 0 })
+}
+
+func (f *Fold) describe(id string) *Agent {
+	out := &Agent{ID: id, Boots: map[uint64]string{}}
+	a := f.agents[id]
+	if a == nil {
+		return out
+	}
+	out.Last = a.last
+	for run, r := range a.runs {
+		out.Boots[run] = r.BootID
+		out.Recording = out.Recording || r.Recording
+	}
+	if r := a.newest(); r != nil {
+		out.Hostname, out.Kernel, out.Distribution, out.Mode, out.BootID = r.Hostname, r.Kernel, r.Distribution, r.Mode, r.BootID
+	}
+	return out
+}

@@ -1,0 +1,263 @@
+package story
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/clewsec/clew/internal/event"
+	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
+	"github.com/clewsec/clew/internal/server/graph"
+	"github.com/clewsec/clew/internal/server/timeline"
+)
+
+// A clause is a part of the sentence: one thing that was done, to one or more
+// objects.
+type clause struct {
+	at      int64
+	rank    int
+	verb    string
+	objects []*clewv1.Span
+	more    int
+	tail    []*clewv1.Span
+}
+
+const (
+	maxClauses = 8
+	maxObjects = 4
+)
+
+// sentence says what happened, in order of time. Each clause rests on events
+// of the story; what no event shows is not said.
+func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Span {
+	image := func(it graph.Placed) *event.Process { return procs[graph.Key{Agent: it.Agent, Ref: it.Event.ProcID}] }
+	root := rootOf(g)
+	if root < 0 {
+		root = firstSignal(g)
+	}
+	clauses := map[string]*clause{}
+	var order []*clause
+	told := map[string]bool{}       // objects of which a clause says that they ran
+	connected := map[process]bool{} // who has connected somewhere
+	fetcher := map[process]bool{}   // who is there to fetch files
+	put := func(it graph.Placed, key, verb string, obj *clewv1.Span, tail ...*clewv1.Span) {
+		c := clauses[key]
+		if c == nil {
+			c = &clause{at: it.Event.TimeNS, rank: graph.None, verb: verb, tail: tail}
+			clauses[key] = c
+			order = append(order, c)
+		}
+		c.rank = max(c.rank, graph.SeverityOf(it.Event))
+		for _, o := range c.objects {
+			if o.T == obj.T {
+				return
+			}
+		}
+		if len(c.objects) == maxObjects {
+			c.more++
+			return
+		}
+		c.objects = append(c.objects, obj)
+	}
+
+	for i, it := range g.Items {
+		e := it.Event
+		who := process{e.PID, e.StartNS}
+		if e.Connect != nil && (graph.Retval(e) >= 0 || graph.Retval(e) == -115) {
+			connected[who] = true
+		}
+		if fetches(e, image(it)) {
+			fetcher[who] = true
+		}
+		f := graph.FileOf(e)
+		obj := &clewv1.Span{T: it.Object.Label, Node: it.Object.ID}
+		if f != nil {
+			obj.T = graph.Short(f.Path, 60)
+		}
+		if r, ran := g.Ran[i]; ran {
+			verb := "wrote"
+			if connected[who] && fetcher[who] && !r.Scheduled {
+				verb = "downloaded"
+			}
+			told[obj.Node] = true
+			rank := graph.SeverityOf(e)
+			switch {
+			case r.Scheduled:
+				by := &clewv1.Span{T: cmp.Or(r.By, "a scheduler"), Node: r.Proc.ID}
+				put(it, "scheduled "+obj.T, verb, obj, &clewv1.Span{T: ", which "}, by, &clewv1.Span{T: " ran"})
+				clauses["scheduled "+obj.T].rank = max(rank, graph.Medium)
+			default:
+				put(it, verb+" and ran", verb+" and ran", obj)
+				c := clauses[verb+" and ran"]
+				c.rank = max(c.rank, graph.Medium)
+			}
+			continue
+		}
+		if i == root || len(e.Signals) == 0 || graph.Retval(e) < 0 && graph.Retval(e) != -115 && e.Connect == nil {
+			continue
+		}
+		switch {
+		case e.Kind.String() == "exec":
+			img := image(it)
+			if img == nil || told[fileNodeOf(g, img.File.Path)] {
+				continue
+			}
+			put(it, "ran", "ran", &clewv1.Span{T: graph.Short(graph.ProgramName(img), 40), Node: it.Actor.ID})
+		case e.Open != nil:
+			op, changes := graph.Op(e)
+			switch {
+			case told[obj.Node]:
+			case changes:
+				put(it, "wrote", "wrote", obj)
+			case op == "read":
+				put(it, "read", "read", obj)
+			}
+		case e.Connect != nil:
+			verb := "connected to"
+			if r := graph.Retval(e); r < 0 && r != -115 {
+				verb = "tried to connect to"
+			}
+			put(it, verb, verb, &clewv1.Span{T: graph.Short(graph.AddrText(&e.Connect.Addr), 60), Node: it.Object.ID})
+		case e.Chmod != nil:
+			verb := "changed the mode of"
+			if user, group := graph.SetsID(e.Chmod); user {
+				verb = "set the set-user-ID bit on"
+			} else if group {
+				verb = "set the set-group-ID bit on"
+			}
+			put(it, verb, verb, obj)
+		case e.Chown != nil:
+			put(it, "chown", "changed the owner of", obj)
+		case e.Unlink != nil, e.Rmdir != nil:
+			put(it, "removed", "removed", obj)
+		case e.Rename != nil:
+			put(it, "renamed", "renamed", obj)
+		case e.Link != nil, e.Symlink != nil:
+			put(it, "linked", "made a link", obj)
+		case e.Bind != nil:
+			put(it, "bind", "listened on", &clewv1.Span{T: graph.Short(graph.AddrText(&e.Bind.Addr), 60), Node: it.Object.ID})
+		case e.Setuid != nil:
+			user := e.Setuid.EUser
+			if user == "" {
+				user = "user " + strconv.FormatUint(uint64(e.Setuid.EUID), 10)
+			}
+			put(it, "became", "became", &clewv1.Span{T: graph.Short(user, 40), Node: it.Actor.ID})
+		}
+	}
+
+	// Too many: the least severe are left out, and the sentence says so.
+	left := 0
+	if len(order) > maxClauses-1 {
+		slices.SortStableFunc(order, func(x, y *clause) int { return cmp.Compare(y.rank, x.rank) })
+		left = len(order) - (maxClauses - 1)
+		order = order[:maxClauses-1]
+	}
+	slices.SortStableFunc(order, func(x, y *clause) int { return cmp.Compare(x.at, y.at) })
+
+	out := opening(g, root, procs)
+	for i, c := range order {
+		sep := "; "
+		if i == 0 {
+			sep = "; it "
+		}
+		out = append(out, &clewv1.Span{T: sep + c.verb + " "})
+		for j, o := range c.objects {
+			switch {
+			case j > 0 && j == len(c.objects)-1 && c.more == 0:
+				out = append(out, &clewv1.Span{T: " and "})
+			case j > 0:
+				out = append(out, &clewv1.Span{T: ", "})
+			}
+			out = append(out, o)
+		}
+		if c.more > 0 {
+			out = append(out, &clewv1.Span{T: " and " + strconv.Itoa(c.more) + " more"})
+		}
+		out = append(out, c.tail...)
+	}
+	if left > 0 {
+		out = append(out, &clewv1.Span{T: "; and more"})
+	}
+	return joinPlain(append(out, &clewv1.Span{T: "."}))
+}
+
+// fetches tells whether an event's actor is there to fetch files: a rule says
+// so, or it is a well-known program for it.
+func fetches(e *event.Event, image *event.Process) bool {
+	for i := range e.Signals {
+		if slices.Contains(e.Signals[i].Techniques, "T1105") {
+			return true
+		}
+	}
+	return image != nil && slices.Contains([]string{"curl", "wget", "scp", "sftp", "ftp", "rsync", "aria2c"}, graph.ProgramName(image))
+}
+
+// fileNodeOf is the node that shows a file.
+func fileNodeOf(g *graph.Result, path string) string {
+	for _, n := range g.Graph.Nodes {
+		if n.Kind == "file" && n.Ref != nil && strings.HasSuffix(n.Ref.Id, ":"+path) {
+			return n.Id
+		}
+	}
+	return ""
+}
+
+// rootOf is the exec that the story begins with: the first with a signal that
+// has weight, else the first.
+func rootOf(g *graph.Result) int {
+	first := -1
+	for i, it := range g.Items {
+		if it.Event.Kind.String() != "exec" {
+			continue
+		}
+		if graph.SeverityOf(it.Event) >= graph.Low {
+			return i
+		}
+		if first < 0 {
+			first = i
+		}
+	}
+	return first
+}
+
+func firstSignal(g *graph.Result) int {
+	for i, it := range g.Items {
+		if len(it.Event.Signals) > 0 {
+			return i
+		}
+	}
+	return 0
+}
+
+// opening says how it began.
+func opening(g *graph.Result, at int, procs map[graph.Key]*event.Process) []*clewv1.Span {
+	it := g.Items[at]
+	img := procs[graph.Key{Agent: it.Agent, Ref: it.Event.ProcID}]
+	if it.Event.Kind.String() != "exec" || img == nil {
+		return timeline.Describe(it, img)
+	}
+	program := &clewv1.Span{T: graph.Short(graph.ProgramName(img), 40), Node: it.Actor.ID}
+	if it.Parent.Label == "" {
+		return []*clewv1.Span{program, {T: " was started"}}
+	}
+	parent := &clewv1.Span{T: graph.Short(it.Parent.Label, 40), Node: it.Parent.ID}
+	for _, n := range g.Graph.Nodes {
+		if n.Id == g.Graph.EntryId && n.Kind == "actor" {
+			return []*clewv1.Span{{T: n.Label, Node: n.Id}, {T: " made "}, parent, {T: " start "}, program}
+		}
+	}
+	return []*clewv1.Span{parent, {T: " started "}, program}
+}
+
+// joinPlain puts neighbouring spans that name nothing together.
+func joinPlain(spans []*clewv1.Span) (out []*clewv1.Span) {
+	for _, s := range spans {
+		if n := len(out); n > 0 && s.Node == "" && s.Lane == "" && out[n-1].Node == "" && out[n-1].Lane == "" {
+			out[n-1] = &clewv1.Span{T: out[n-1].T + s.T}
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}

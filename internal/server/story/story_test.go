@@ -1,0 +1,280 @@
+package story
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/clewsec/clew/internal/event"
+	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
+	"github.com/clewsec/clew/internal/server/apijson"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs (see it with -update and git diff)", path)
+	}
+}
+
+// told folds records and draws every story.
+func told(t testing.TB, agent string, recs []*event.SpoolRecord, opt Options) []*clewv1.Story {
+	t.Helper()
+	f, m := NewFold(Config{}), NewMemory()
+	for _, r := range recs {
+		f.Add(agent, r)
+		m.Add(agent, r)
+	}
+	var out []*clewv1.Story
+	for _, h := range f.Heads(0) {
+		st, err := Build(f, m, h.ID(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+func text(spans []*clewv1.Span) string {
+	var b strings.Builder
+	for _, s := range spans {
+		b.WriteString(s.T)
+	}
+	return b.String()
+}
+
+func printed(t testing.TB, stories []*clewv1.Story) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, s := range stories {
+		raw, err := apijson.MarshalIndent(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(raw)
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}
+
+func TestAttack(t *testing.T) {
+	h := intrusion()
+	stories := told(t, h.agent, h.recs, Options{})
+	if len(stories) != 1 {
+		for _, s := range stories {
+			t.Logf("%s %s", s.Id, s.Title)
+		}
+		t.Fatalf("%d stories, want 1", len(stories))
+	}
+	s := stories[0]
+	t.Log(s.Title)
+	t.Log(text(s.Sentence))
+	golden(t, "attack.story.json", printed(t, stories))
+	checkGraph(t, s, 150)
+
+	want := "127.0.0.1 made httpd start sh; it ran id, uname, ps and fetch; downloaded and ran /tmp/.cache/updater; read /etc/shadow; " +
+		"tried to connect to 169.254.169.254:80; set the set-user-ID bit on /tmp/.cache/rootsh; wrote /etc/cron.d/upd, which cron ran; " +
+		"removed /var/log/httpd/access.log and /tmp/.cache/history."
+	if got := text(s.Sentence); got != want {
+		t.Errorf("sentence:\n got %s\nwant %s", got, want)
+	}
+	if len(s.Contexts) != 2 || len(s.Links) != 1 {
+		t.Errorf("%d contexts, %d links", len(s.Contexts), len(s.Links))
+	}
+	raw := string(printed(t, stories))
+	for _, other := range []string{"apt-get", aptKey} {
+		if strings.Contains(raw, other) {
+			t.Errorf("%s is in the story", other)
+		}
+	}
+	sum := int32(0)
+	for _, p := range s.ScoreParts {
+		sum += p.Points
+	}
+	if sum != s.Score || s.Score < 60 || s.Score > 100 {
+		t.Errorf("score %d, parts add up to %d", s.Score, sum)
+	}
+	if len(s.Gaps) != 1 || s.Gaps[0].Lost != 214 {
+		t.Errorf("gaps: %v", s.Gaps)
+	}
+}
+
+// checkGraph checks what holds for every graph.
+func checkGraph(t *testing.T, s *clewv1.Story, budget int) {
+	t.Helper()
+	g := s.Graph
+	nodes := map[string]*clewv1.Node{}
+	lanes := map[string]bool{}
+	for _, l := range g.Lanes {
+		lanes[l.Id] = true
+	}
+	for _, l := range g.Lanes {
+		if l.ParentId != "" && !lanes[l.ParentId] {
+			t.Errorf("lane %s has no parent %s", l.Id, l.ParentId)
+		}
+	}
+	for _, n := range g.Nodes {
+		if nodes[n.Id] != nil {
+			t.Errorf("node %s is there twice", n.Id)
+		}
+		nodes[n.Id] = n
+		if !lanes[n.LaneId] {
+			t.Errorf("node %s: no lane %s", n.Id, n.LaneId)
+		}
+	}
+	if len(g.Nodes) > budget {
+		t.Errorf("%d nodes, budget %d", len(g.Nodes), budget)
+	}
+	folded := int64(0)
+	for _, n := range g.Nodes {
+		if n.TreeParentId != "" && nodes[n.TreeParentId] == nil {
+			t.Errorf("node %s: no parent %s", n.Id, n.TreeParentId)
+		}
+		seen := map[string]bool{}
+		for at := n; at != nil; at = nodes[at.TreeParentId] {
+			if seen[at.Id] {
+				t.Fatalf("node %s is its own ancestor", n.Id)
+			}
+			seen[at.Id] = true
+		}
+		if n.Kind == "group" {
+			folded += n.Count
+			if n.FoldReason != "budget" && slices.Contains([]string{"medium", "high", "critical"}, n.Severity) {
+				t.Errorf("group %s hides severity %s for the reason %s", n.Label, n.Severity, n.FoldReason)
+			}
+		}
+	}
+	hidden := int64(0)
+	for _, h := range g.Hidden {
+		hidden += h.Nodes
+	}
+	visible := int64(0)
+	for _, n := range g.Nodes {
+		if n.Kind != "group" && n.Kind != "ancestors" {
+			visible++
+		}
+	}
+	if visible+hidden != g.Totals.Nodes {
+		t.Errorf("%d nodes shown + %d hidden, but %d in all", visible, hidden, g.Totals.Nodes)
+	}
+	for _, e := range g.Edges {
+		if nodes[e.Source] == nil || nodes[e.Target] == nil {
+			t.Errorf("edge %s %s: ends %s, %s", e.Id, e.Kind, e.Source, e.Target)
+			continue
+		}
+		if e.Tree && nodes[e.Target].TreeParentId != e.Source {
+			t.Errorf("edge %s %s says tree, but the parent of %s is %s", e.Id, e.Kind, e.Target, nodes[e.Target].TreeParentId)
+		}
+		if len(e.EventIds) > 5 {
+			t.Errorf("edge %s has %d sample events", e.Id, len(e.EventIds))
+		}
+	}
+	edges := map[string]bool{}
+	for _, e := range g.Edges {
+		edges[e.Id] = true
+	}
+	for _, it := range s.Timeline.Items {
+		for _, id := range it.NodeIds {
+			if nodes[id] == nil && !lanes[id] {
+				t.Errorf("entry %s (%s) names node %s", it.Id, text(it.Text), id)
+			}
+		}
+		for _, id := range it.EdgeIds {
+			if !edges[id] {
+				t.Errorf("entry %s (%s) names edge %s", it.Id, text(it.Text), id)
+			}
+		}
+	}
+	for _, sp := range s.Sentence {
+		if sp.Node != "" && nodes[sp.Node] == nil {
+			t.Errorf("the sentence names node %s for %q", sp.Node, sp.T)
+		}
+	}
+	if s.Graph.EntryId != "" && nodes[s.Graph.EntryId] == nil {
+		t.Errorf("no entry %s", s.Graph.EntryId)
+	}
+}
+
+func TestAnyOrderAndTwice(t *testing.T) {
+	h := intrusion()
+	want := printed(t, told(t, h.agent, h.recs, Options{}))
+	for seed := range int64(40) {
+		r := rand.New(rand.NewSource(seed))
+		recs := slices.Clone(h.recs)
+		for range len(recs) / 2 {
+			recs = append(recs, h.recs[r.Intn(len(h.recs))])
+		}
+		r.Shuffle(len(recs), func(i, j int) { recs[i], recs[j] = recs[j], recs[i] })
+		if got := printed(t, told(t, h.agent, recs, Options{})); !bytes.Equal(got, want) {
+			t.Fatalf("seed %d: another story", seed)
+		}
+	}
+}
+
+func TestMergeKeepsOldIDs(t *testing.T) {
+	h := intrusion()
+	f := NewFold(Config{})
+	var link *event.SpoolRecord
+	for _, r := range h.recs {
+		if r.Link != nil {
+			link = r
+			continue
+		}
+		f.Add(h.agent, r)
+	}
+	heads := f.Heads(0)
+	if len(heads) != 2 {
+		t.Fatalf("%d stories before the link, want 2", len(heads))
+	}
+	for i, h := range heads {
+		if changed := f.AddTriage(Triage{StoryID: h.ID(), At: int64(i + 1), Actor: "ann", State: []string{"under_review", "archived"}[i], Verdict: "malicious"}); !slices.Equal(changed, []string{h.ID()}) {
+			t.Errorf("triage changed %v", changed)
+		}
+	}
+	changed := f.Add(h.agent, link)
+	if len(changed) != 2 || f.Len() != 1 {
+		t.Fatalf("the link changed %v; %d stories", changed, f.Len())
+	}
+	for _, old := range heads {
+		got, ok := f.Find(old.ID())
+		if !ok || got.ID() != changed[0] {
+			t.Errorf("%s leads to %v", old.ID(), got.Story)
+		}
+	}
+	got, _ := f.Find(changed[0])
+	if n := len(got.Story.Activity); n < 4 {
+		t.Errorf("%d lines of history, want those of both", n)
+	}
+	if again := f.Add(h.agent, link); len(again) != 0 {
+		t.Errorf("the same link again changed %v", again)
+	}
+	if _, ok := f.Find("st_000000000000"); ok {
+		t.Error("an unknown id was found")
+	}
+	if _, err := Build(f, NewMemory(), "st_nothing", Options{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
