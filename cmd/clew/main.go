@@ -86,6 +86,8 @@ func newRootCmd() *cobra.Command {
 	})
 	root.AddCommand(
 		newDemoCmd(),
+		newReplayCmd(),
+		newRulesCmd(),
 		newVersionCmd(),
 	)
 	return root

@@ -1,0 +1,107 @@
+// Package policies finds the rules that an agent runs: those that clew comes
+// with, and those in directories of the operator's.
+package policies
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/clewsec/clew/internal/ruleset"
+	"github.com/clewsec/clew/rules"
+)
+
+// Load compiles the shipped rules together with those below paths, which may
+// be files or directories. A bad rule is in the report and takes no other
+// with it; the error is for what cannot be read at all.
+func Load(facts ruleset.Facts, paths ...string) (*ruleset.Set, *ruleset.Report, error) {
+	files, err := ruleset.ReadFiles(rules.FS, ".", "shipped")
+	if err != nil {
+		return nil, nil, err
+	}
+	own, err := Read(paths...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Compile(facts, append(files, own...))
+}
+
+// Read collects policy files without compiling them.
+func Read(paths ...string) ([]ruleset.File, error) {
+	var files []ruleset.File
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, fmt.Errorf("read policies: %w", plain(err, p))
+		}
+		dir, root, prefix := p, ".", p
+		if !info.IsDir() {
+			dir, root = filepath.Split(p)
+			prefix = dir
+			if dir == "" {
+				dir = "."
+			}
+		}
+		fsys := os.DirFS(dir)
+		found, err := ruleset.ReadFiles(fsys, root, prefix)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	return files, nil
+}
+
+// plain takes the system call's name out of an error about a path.
+func plain(err error, path string) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("%s: %w", path, pe.Err)
+	}
+	return err
+}
+
+// Compile loads files as one set.
+func Compile(facts ruleset.Facts, files []ruleset.File) (*ruleset.Set, *ruleset.Report, error) {
+	schema, err := ruleset.NewSchema()
+	if err != nil {
+		return nil, nil, err
+	}
+	return ruleset.Load(ruleset.Config{Schema: schema, Facts: facts}, files)
+}
+
+// HostFacts are what filters of rules may ask about this host.
+func HostFacts() ruleset.Facts {
+	f := ruleset.Facts{Env: os.Environ()}
+	f.Hostname, _ = os.Hostname()
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		f.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	_, err := os.Stat("/sys/kernel/btf/vmlinux")
+	f.CORE = err == nil
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return f // filters on the distribution will not match
+	}
+	for line := range strings.Lines(string(data)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
+		v = strings.Trim(v, `"'`)
+		switch k {
+		case "ID":
+			f.OSID = v
+		case "ID_LIKE":
+			f.OSLike = v
+		case "PLATFORM_ID":
+			f.PlatformID = v
+		case "VERSION_ID":
+			f.VersionID = v
+		}
+	}
+	return f
+}
