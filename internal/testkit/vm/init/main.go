@@ -1,14 +1,17 @@
-// Command init is the first process of a test machine: it mounts the file
-// systems that tests expect, brings the loopback interface up, runs the one
-// program it was given, writes a line with that program's status and stops
-// the machine.
+// Command init is the first process of a test machine: it moves to a root that
+// can be mounted and unmounted like that of a real one, mounts the file systems
+// that tests expect, brings the loopback interface up, runs the one program it
+// was given, writes a line with that program's status and stops the machine.
 package main
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,18 +42,107 @@ var mounts = []struct{ fstype, target, data string }{
 	{"cgroup2", "/sys/fs/cgroup", ""},
 }
 
+// moved is the argument of the second start, in the new root.
+const moved = "moved"
+
 func main() {
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "init: meant to be the first process of a test machine")
 		os.Exit(2)
 	}
-	if err := run(); err != nil {
+	var err error
+	if len(os.Args) < 2 || os.Args[1] != moved {
+		// Returns only with an error.
+		err = newRoot()
+	} else {
+		err = run()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err)
 	}
 	unix.Sync()
 	// The machine is run with -no-reboot: a restart is its end, and needs
 	// no ACPI.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+}
+
+// newRoot copies the initial file system to a tmpfs and goes on there. In the
+// initial one pivot_root is refused, and file systems do not say tmpfs.
+func newRoot() error {
+	const target = "/.root"
+	if err := os.Mkdir(target, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", target, "tmpfs", 0, "size=75%,mode=755"); err != nil {
+		return fmt.Errorf("mount root: %w", err)
+	}
+	if err := moveTree("/", target, target); err != nil {
+		return fmt.Errorf("copy root: %w", err)
+	}
+	if err := os.Chdir(target); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return unix.Exec("/init", []string{"/init", moved}, os.Environ())
+}
+
+// moveTree moves what is in from to the directory to, and frees its memory
+// there file by file. It leaves skip out.
+func moveTree(from, to, skip string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		src, dst := filepath.Join(from, e.Name()), filepath.Join(to, e.Name())
+		switch {
+		case src == skip:
+			continue
+		case e.IsDir():
+			if err := os.Mkdir(dst, 0o755); err != nil {
+				return err
+			}
+			err = moveTree(src, dst, skip)
+		case e.Type() == fs.ModeSymlink:
+			var link string
+			if link, err = os.Readlink(src); err == nil {
+				err = os.Symlink(link, dst)
+			}
+		case e.Type() == 0:
+			err = moveFile(src, dst)
+		}
+		// What is left is the console's device, which devtmpfs has, too.
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func moveFile(src, dst string) error {
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(dst, os.O_CREATE|os.O_WRONLY|os.O_EXCL, st.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close(), os.Remove(src))
 }
 
 func run() error {
