@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/clewsec/clew/internal/demo"
+	"github.com/clewsec/clew/internal/server/storytext"
 )
 
 // demoTime is how long a demo takes at most, from the command to its answer.
@@ -175,7 +176,7 @@ func printTelling(ctx context.Context, o demoOptions, local *demo.Local, t demo.
 		return nil
 	}
 	o.say("\n")
-	o.say("%s (%s, score %d)\n", t.Story.GetTitle(), t.Story.GetSeverity(), t.Story.GetScore())
+	o.say("%s", storytext.Text(t.Story, storytext.Options{}))
 	told := 0
 	for i, s := range steps {
 		if t.Told[i] {

@@ -159,7 +159,7 @@ func (s *stage) build() error {
 		}
 	}
 	for _, f := range files {
-		if err := os.WriteFile(s.path(f.rel), []byte(f.text), 0o600); err != nil {
+		if err := newFile(s.path(f.rel), f.text); err != nil {
 			return err
 		}
 	}
@@ -176,6 +176,18 @@ func (s *stage) build() error {
 		}
 	}
 	return nil
+}
+
+// newFile writes a file that is not there yet. It does not truncate: setting
+// the stage must not look like a part of the attack.
+func newFile(name, text string) (err error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = f.WriteString(text)
+	return err
 }
 
 func copyFile(to, from string, mode fs.FileMode) (err error) {
