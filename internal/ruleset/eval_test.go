@@ -198,6 +198,33 @@ rules:
 	}
 }
 
+func TestLimiterToken(t *testing.T) {
+	set := loadRules(t, `
+rules:
+  - {id: r, every: 1h, limiter_token: [exec.file.path, exec.uid], expression: 'exec.file.name == "sh"'}
+`)
+	a := build(t, `{kind: exec, lineage: [{exec: /bin/sh}]}`)
+	b := build(t, `{kind: exec, lineage: [{exec: /usr/bin/sh}]}`)
+	c := build(t, `{kind: exec, lineage: [{exec: /usr/bin/sh, uid: 1}]}`)
+	n := 0
+	for range 3 {
+		for _, e := range []*event.Event{a, b, c} {
+			n += len(set.Eval(e, nil))
+		}
+	}
+	if n != 3 {
+		t.Errorf("got %d signals, want one for each of three", n)
+	}
+	// More combinations than are remembered cost no memory.
+	for i := range 2000 {
+		c.Proc.UID = uint32(i)
+		set.Eval(c, nil)
+	}
+	if n := len(set.Eval(a, nil)); n != 1 {
+		t.Errorf("the oldest combination is not forgotten")
+	}
+}
+
 func TestVariables(t *testing.T) {
 	set := loadRules(t, `
 rules:

@@ -111,6 +111,7 @@ func Load(cfg Config, files []File) (*Set, *Report, error) {
 	if f, ok := cfg.Schema.Field("process.pid"); ok {
 		l.env.Variables["process.pid"] = secl.Variable[eventT]{Type: secl.Int, Get: f.Get}
 	}
+	l.env.Variables["builtins.uuid4"] = l.store.uuids()
 	for _, f := range files {
 		l.files = append(l.files, parseFile(f))
 	}
@@ -450,7 +451,8 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 	set.add(d, programs)
 }
 
-// actions compiles the filters and sources of a rule's actions.
+// actions compiles the filters and sources of a rule's actions, and what its
+// rate is counted by.
 func (l *loader) actions(d *ruleDef) {
 	note := func(t text, problems ast.Problems) {
 		d.problems = append(d.problems, d.file.expressionProblems(d.ID, t, problems)...)
@@ -458,6 +460,13 @@ func (l *loader) actions(d *ruleDef) {
 	opt := secl.Options{AnyKind: true}
 	if len(d.Kinds) == 1 {
 		opt.Kind = d.Kinds[0].String()
+	}
+	for _, t := range d.limiterToken {
+		v, ps := secl.CompileValue(l.env, t.s, opt)
+		note(t, ps)
+		if v != nil {
+			d.token = append(d.token, v)
+		}
 	}
 	for i := range d.Actions {
 		a := &d.Actions[i]

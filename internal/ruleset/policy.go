@@ -129,6 +129,7 @@ type ruleDef struct {
 	agentVersion text
 	filters      []text
 	overrides    []text
+	limiterToken []text
 	disabled     bool
 	hasDisabled  bool
 	severity     text
@@ -495,7 +496,10 @@ func (d *ruleDef) key(r *reader, key string, v *yaml.Node) {
 	case "every":
 		d.Every = r.duration(v, key)
 	case "limiter_token":
-		d.LimiterToken = r.strings(v, key)
+		d.limiterToken = r.texts(v, key)
+		for _, t := range d.limiterToken {
+			d.LimiterToken = append(d.LimiterToken, t.s)
+		}
 	case "silent":
 		d.Silent = r.bool(v, key)
 	case "group_id":

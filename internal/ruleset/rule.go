@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/secl"
 	"github.com/clewsec/clew/internal/secl/ast"
 	"go.yaml.in/yaml/v3"
 )
@@ -48,6 +49,7 @@ type Rule struct {
 	// own is true for a rule in a folder of its own.
 	own        bool
 	signalTags []string
+	token      []*secl.Value[eventT, processT]
 }
 
 // Types and Severities are the closed lists of what rules can be, severities

@@ -22,7 +22,7 @@ type Set struct {
 	buckets [event.NumKinds]bucket
 	ctx     evalCtx
 	hits    []int32
-	// Panics counts conditions that panicked. Each turned its rule off.
+	// panics counts conditions that panicked. Each turned its rule off.
 	panics uint64
 }
 
@@ -215,24 +215,27 @@ func (s *Set) Eval(ev *event.Event, out []Match) []Match {
 		} else {
 			i, rest = rest[0], rest[1:]
 		}
-		if e := b.entries[i]; !e.off && s.matches(e) {
-			out = s.matched(e, out)
+		if e := b.entries[i]; !e.off {
+			out = s.step(e, out)
 		}
 	}
 	s.ctx.Event = nil
 	return out
 }
 
-// matches evaluates one condition. A panic would be a fault of the compiler;
-// it costs the rule, not the agent.
-func (s *Set) matches(e *entry) (ok bool) {
+// step evaluates one condition and does what follows from it. A panic would be
+// a fault of the compiler; it costs the rule, not the agent.
+func (s *Set) step(e *entry, out []Match) (res []Match) {
 	defer func() {
 		if recover() != nil {
 			s.panics++
-			e.off, ok = true, false
+			e.off, res = true, out
 		}
 	}()
-	return e.program.Match(&s.ctx)
+	if !e.program.Match(&s.ctx) {
+		return out
+	}
+	return s.matched(e, out)
 }
 
 func (s *Set) matched(e *entry, out []Match) []Match {
@@ -252,7 +255,7 @@ func (s *Set) matched(e *entry, out []Match) []Match {
 	if n := len(out); n > 0 && out[n-1].Rule == e.rule {
 		return out
 	}
-	suppressed, ok := e.limit.allow(s.ctx.Event)
+	suppressed, ok := e.limit.allow(&s.ctx)
 	if !ok {
 		return out
 	}

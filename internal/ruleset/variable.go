@@ -1,6 +1,8 @@
 package ruleset
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -74,6 +76,7 @@ type store struct {
 	order   []cellKey
 	now     int64
 	evicted uint64
+	drawn   uint64
 }
 
 func newStore() *store { return &store{cells: map[cellKey]*cell{}} }
@@ -219,6 +222,23 @@ func (st *store) getters(v *variable) secl.Variable[eventT] {
 		out.Get.IP = func(e *eventT) netip.Prefix { return st.read(v, e).ip }
 	}
 	return out
+}
+
+// uuids is the built-in variable that reads as another UUID each time. It is a
+// function of the event and of how often it was read before, so that the same
+// stream gives the same values.
+func (st *store) uuids() secl.Variable[eventT] {
+	return secl.Variable[eventT]{Type: secl.String, Get: secl.Getters[eventT]{Str: func(e *eventT) string {
+		st.drawn++
+		var b [24]byte
+		binary.BigEndian.PutUint64(b[:], e.Run)
+		binary.BigEndian.PutUint64(b[8:], e.Seq)
+		binary.BigEndian.PutUint64(b[16:], st.drawn)
+		sum := sha256.Sum256(b[:])
+		sum[6] = sum[6]&0x0f | 0x40
+		sum[8] = sum[8]&0x3f | 0x80
+		return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+	}}}
 }
 
 // literal reads a YAML value: an integer, a boolean, a string, or a list of

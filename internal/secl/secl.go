@@ -97,6 +97,9 @@ type Value[E, N any] struct {
 	EachInt func(*Ctx[E, N], func(int64) bool) bool
 	EachStr func(*Ctx[E, N], func(string) bool) bool
 	EachIP  EachIP[E, N]
+	// Text renders the value, whatever its type is: integers in decimal,
+	// lists joined by commas.
+	Text func(*Ctx[E, N]) string
 }
 
 // CompileValue compiles an expression that need not be a condition.
@@ -113,7 +116,7 @@ func CompileValue[E, N any](env *Env[E, N], src string, opt Options) (*Value[E, 
 	}
 	k := compiler[E, N]{env: env}
 	e := r.Expr
-	v := &Value[E, N]{Result: r, Type: e.Type, List: e.List}
+	v := &Value[E, N]{Result: r, Type: e.Type, List: e.List, Text: k.text(e)}
 	switch {
 	case e.Type == Bool:
 		v.Bool = k.cond(e)
@@ -131,7 +134,7 @@ func CompileValue[E, N any](env *Env[E, N], src string, opt Options) (*Value[E, 
 	return v, problems
 }
 
-// Nodes parses the text a macro stands for.
+// ParseMacro parses the text a macro stands for.
 func ParseMacro(src string) (ast.Node, ast.Problems) { return parse.Macro(src) }
 
 // CheckMacro checks a macro by itself, with the macros that are already in

@@ -2,13 +2,13 @@
 // raise its signal and events that must not, written so that an author can
 // read them.
 //
-//	- name: a shell below a web server
-//	  fires: true
-//	  event:
-//	    kind: exec
-//	    lineage:                      # the acting image, then those above it
-//	      - {exec: /usr/bin/sh, args: [sh, -c, id], uid: 33}
-//	      - {exec: /usr/sbin/nginx, uid: 33}
+//   - name: a shell below a web server
+//     fires: true
+//     event:
+//     kind: exec
+//     lineage:                      # the acting image, then those above it
+//   - {exec: /usr/bin/sh, args: [sh, -c, id], uid: 33}
+//   - {exec: /usr/sbin/nginx, uid: 33}
 //
 // An open has file and flags, a chmod file and mode, a rename or link file and
 // destination, a connect addr. Ages count back from the moment of the event.

@@ -110,6 +110,9 @@ func Check(n ast.Node, env Env, opt Options) Result {
 	var e *Expr
 	c.guard(func() {
 		e = c.expr(n)
+		if opt.Value && e.Op == Const && e.Type == String && e.lit == ast.Plain && strings.ContainsAny(e.Str, "$%") {
+			e = c.interpolate(e, true)
+		}
 		c.top(n, e)
 	})
 	r := Result{Kind: c.kind, Register: c.register, Root: c.root, Problems: c.problems}

@@ -121,7 +121,10 @@ func (p *Pattern) Match(s string) bool { return p.w.match(s) }
 // more characters below its directory, at any depth. A glob that begins with
 // * has a slash before it in thought.
 type Glob struct {
-	segs []wildcard
+	// prefix is the literal text before the first star: most paths differ in
+	// it already.
+	prefix string
+	segs   []wildcard
 	// deep tells that ** followed.
 	deep bool
 }
@@ -143,6 +146,7 @@ func NewGlob(text string) (*Glob, error) {
 	if strings.Contains(t, "**") {
 		return nil, fmt.Errorf("glob %q: %w", text, ErrDoubleInner)
 	}
+	g.prefix, _, _ = strings.Cut(t, "*")
 	for seg := range strings.SplitSeq(t, "/") {
 		g.segs = append(g.segs, newWildcard(seg, false))
 	}
@@ -157,6 +161,9 @@ func Hollow(text string) bool {
 
 // Match implements Matcher.
 func (g *Glob) Match(s string) bool {
+	if !strings.HasPrefix(s, g.prefix) {
+		return false
+	}
 	for i := range g.segs {
 		seg, rest, more := strings.Cut(s, "/")
 		if !g.segs[i].match(seg) {
