@@ -409,7 +409,7 @@ func (b *builder) emitEdges(g *clewv1.Graph) {
 			order = append(order, m)
 		}
 		m.tree = m.tree || e.tree && k.dst.parent == k.src
-		m.role = cmp.Or(m.role, e.role)
+		m.role, m.label = cmp.Or(m.role, e.role), cmp.Or(m.label, e.label)
 		m.severity = max(m.severity, e.severity)
 		m.count += e.count
 		for op, n := range e.ops {
@@ -438,10 +438,13 @@ func (b *builder) emitEdges(g *clewv1.Graph) {
 }
 
 func edgeLabel(e *edge) string {
+	if e.label != "" {
+		return e.label
+	}
 	switch e.kind {
 	case "execute_file":
 		if e.link != nil && strings.Contains(e.link.Type, "schedul") {
-			return "scheduled"
+			return "ran as a job"
 		}
 		return "ran"
 	case "context":

@@ -411,7 +411,7 @@ func (b *builder) add(i int, it Item) {
 	}
 
 	switch {
-	case e.Exec != nil || e.Kind.String() == "exec":
+	case e.Kind == event.KindExec:
 		b.exec(i, it, p)
 	case e.Exit != nil:
 		p.exit = e
@@ -748,7 +748,7 @@ type ran struct {
 // The answer is by the item that wrote the file.
 func (b *builder) link() map[int]ran {
 	runs := map[int]ran{}
-	linked := map[*node]bool{} // processes that a link says ran a file
+	linked := map[[2]*node]bool{} // files and who ran them, as links say
 	for _, l := range b.in.Links {
 		at, ok := b.refs[Key{l.Agent, l.Event}]
 		if !ok {
@@ -771,15 +771,13 @@ func (b *builder) link() map[int]ran {
 				// A rename may have moved the node away from this path.
 				src = b.fileNode(dst.lane, l.Path, l.At)
 			}
-			linked[dst] = true
-			if src.written >= 0 {
-				r := ran{node: dst, scheduled: strings.Contains(l.Type, "schedul") || strings.Contains(l.Type, "cron")}
-				if dst.proc != nil && dst.proc.parent != nil && r.scheduled && len(dst.proc.parent.images) > 0 {
-					r.by = ProgramName(latest(dst.proc.parent.images))
-				}
-				if _, there := runs[src.written]; !there || r.scheduled {
-					runs[src.written] = r
-				}
+			linked[[2]*node{src, dst}] = true
+			r := ran{node: dst}
+			if strings.Contains(l.Type, "schedul") && dst.proc != nil {
+				r = b.scheduled(l, src, dst, at, runs)
+			}
+			if _, there := runs[src.written]; src.written >= 0 && !there {
+				runs[src.written] = r
 			}
 		case known:
 			src = b.actor[cause]
@@ -800,7 +798,7 @@ func (b *builder) link() map[int]ran {
 	}
 	for i, it := range b.in.Items {
 		image := b.actedBy[i]
-		if it.Event.Kind.String() != "exec" || image == nil || image.File.Path == "" {
+		if it.Event.Kind != event.KindExec || image == nil || image.File.Path == "" {
 			continue
 		}
 		dst := b.actor[i]
@@ -811,15 +809,47 @@ func (b *builder) link() map[int]ran {
 		if _, there := runs[src.written]; !there {
 			runs[src.written] = ran{node: dst}
 		}
-		if linked[dst] {
-			if _, there := b.edges[edgeKey{kind: "execute_file", src: src, dst: dst, link: "file_executed"}]; there {
-				continue
-			}
+		if linked[[2]*node{src, dst}] {
+			continue
 		}
 		b.edge("execute_file", src, dst, it, "exec", false)
 		src.linked, dst.linked = true, true
 	}
 	return runs
+}
+
+// scheduled tells who ran a job. The file that says so, when the link's reason
+// names it, is drawn as what led to the job.
+func (b *builder) scheduled(l Link, src, dst *node, at int, runs map[int]ran) ran {
+	job := dst.proc
+	for job.parent != nil && job.parent.own {
+		job = job.parent
+	}
+	r := ran{node: dst}
+	by := "a scheduler"
+	if job.parent != nil && len(job.parent.images) > 0 {
+		by = ProgramName(latest(job.parent.images))
+	}
+	var entry *node
+	for _, n := range b.nodes {
+		if n.kind == "file" && n != src && n.written >= 0 && strings.Contains(l.Reason, n.file.Path) && (entry == nil || len(n.file.Path) > len(entry.file.Path)) {
+			entry = n
+		}
+	}
+	if entry == nil {
+		r.by, r.scheduled = by, true
+		return r
+	}
+	runs[entry.written] = ran{node: job.node, by: by, scheduled: true}
+	e := b.edgeFor(edgeKey{kind: "execute_file", src: entry, dst: job.node, link: l.Type}, l.At)
+	e.count++
+	e.ops[l.Type]++
+	e.label = "scheduled"
+	e.link = &clewv1.EdgeLink{Type: l.Type, Weight: l.Weight, Reason: Short(l.Reason, 200), Expires: Time(l.Expires)}
+	e.severity = max(e.severity, dst.severity)
+	e.events = append(e.events, EventID(b.in.Items[at]))
+	entry.linked, job.node.linked = true, true
+	return r
 }
 
 func latest(images []*event.Process) *event.Process {

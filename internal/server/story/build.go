@@ -134,7 +134,7 @@ func (s *storyState) events(src Source) (items []graph.Item, truncated bool, err
 		from = min(from, u.first)
 	}
 	if len(keys) > 0 {
-		list, more, err := src.ContextEvents(agent, keys, from-before, math.MaxInt64, maxEvents)
+		list, more, err := src.ContextEvents(agent, keys, max(from-before, 0), latestTime, maxEvents)
 		if err != nil {
 			return nil, false, err
 		}
@@ -145,7 +145,7 @@ func (s *storyState) events(src Source) (items []graph.Item, truncated bool, err
 		if u.ctx.episodic() {
 			continue
 		}
-		list, _, err := src.ContextEvents(agent, []string{u.ctx.id.key}, u.first-before, u.last+before, maxDerived)
+		list, _, err := src.ContextEvents(agent, []string{u.ctx.id.key}, max(u.first-before, 0), min(u.last+before, latestTime), maxDerived)
 		if err != nil {
 			return nil, false, err
 		}
@@ -155,6 +155,7 @@ func (s *storyState) events(src Source) (items []graph.Item, truncated bool, err
 		add(list)
 	}
 	items = append(items, s.signals()...)
+	items = slices.DeleteFunc(items, func(it graph.Item) bool { return it.Event.TimeNS < 0 || it.Event.TimeNS > latestTime })
 	slices.SortFunc(items, graph.CompareItems)
 	items = slices.CompactFunc(items, func(x, y graph.Item) bool { return graph.CompareItems(x, y) == 0 })
 	return items, truncated, nil
@@ -253,7 +254,7 @@ func (s *storyState) entries(src Source, items []graph.Item, procs map[graph.Key
 		if service == nil {
 			continue
 		}
-		list, _, err := src.ContextEvents(agent, []string{c.rec.ParentKey}, it.Event.TimeNS-acceptedIn, it.Event.TimeNS, maxDerived)
+		list, _, err := src.ContextEvents(agent, []string{c.rec.ParentKey}, max(it.Event.TimeNS-acceptedIn, 0), it.Event.TimeNS, maxDerived)
 		if err != nil {
 			return nil, nil, err
 		}

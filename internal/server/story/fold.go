@@ -55,6 +55,7 @@ type Fold struct {
 	triage   map[Triage]bool
 	wanted   map[string][]Triage // triage of stories not seen yet
 	last     int64               // time of the newest record
+	refused  uint64
 }
 
 type contextID struct{ agent, key string }
@@ -181,7 +182,13 @@ func (f *Fold) LastRecord() int64 { return f.last }
 // Add folds one stored record in and returns the ids of the stories that
 // changed by it. The first is the one that is; those it took in follow. The
 // record is not kept, parts of it are.
+//
+// A record whose times cannot be is left out and counted.
 func (f *Fold) Add(agentID string, rec *event.SpoolRecord) (changed []string) {
+	if !possible(rec) {
+		f.refused++
+		return nil
+	}
 	a := f.agent(agentID)
 	switch {
 	case rec.RunStart != nil:
@@ -202,6 +209,42 @@ func (f *Fold) Add(agentID string, rec *event.SpoolRecord) (changed []string) {
 		f.saw(a, rec.Canary.At)
 	}
 	return nil
+}
+
+// Refused is how many records were left out because their times cannot be.
+func (f *Fold) Refused() uint64 { return f.refused }
+
+// latestTime is as late as a time may be: differences of two still fit.
+const latestTime = 1 << 62
+
+func possible(rec *event.SpoolRecord) bool {
+	in := func(times ...int64) bool {
+		for _, t := range times {
+			if t < 0 || t > latestTime {
+				return false
+			}
+		}
+		return true
+	}
+	switch {
+	case rec.RunStart != nil:
+		return in(rec.RunStart.At)
+	case rec.Event != nil:
+		return in(rec.Event.TimeNS)
+	case rec.Context != nil:
+		return in(rec.Context.At)
+	case rec.ContextHot != nil:
+		return in(rec.ContextHot.At)
+	case rec.Link != nil:
+		return in(rec.Link.At, rec.Link.Expires)
+	case rec.Lost != nil:
+		return in(rec.Lost.From, rec.Lost.To) && rec.Lost.From <= rec.Lost.To
+	case rec.Canary != nil:
+		return in(rec.Canary.At)
+	case rec.FilterPlan != nil:
+		return in(rec.FilterPlan.At)
+	}
+	return true
 }
 
 func (f *Fold) addRun(a *agentState, r *event.RunStart) (changed []string) {
@@ -463,12 +506,8 @@ func (s *storyState) span() (first, last int64) {
 	return first, last
 }
 
-// active is when a context became part of something: its first signal, or the
-// first link that led to it.
-func (c *contextState) active() (at int64, ok bool) {
-	if len(c.units) > 0 {
-		at, ok = c.units[0].first, true
-	}
+// reached is when the first link led to a context.
+func (c *contextState) reached() (at int64, ok bool) {
 	for l := range c.links {
 		if l.to == c && l.joins() && (!ok || l.rec.At < at) {
 			at, ok = l.rec.At, true
@@ -490,13 +529,14 @@ func (c *contextState) touched() bool {
 	return false
 }
 
-// descends tells whether child was opened inside its parent after that had
-// become active: then they are one chain, without a link record.
+// descends tells whether child was opened inside its parent after a link had
+// led there. What opens inside a context that is hot is linked by a record;
+// one that was only reached need not be hot.
 func descends(parent, child *contextState) bool {
 	if !parent.episodic() || !child.episodic() || child.rec.ParentKey != parent.id.key || !child.touched() {
 		return false
 	}
-	at, ok := parent.active()
+	at, ok := parent.reached()
 	return ok && at <= child.rec.At
 }
 
@@ -778,4 +818,56 @@ func (f *Fold) describe(id string) *Agent {
 		out.Hostname, out.Kernel, out.Distribution, out.Mode, out.BootID = r.Hostname, r.Kernel, r.Distribution, r.Mode, r.BootID
 	}
 	return out
+}
+
+// Forget drops the stories and contexts of which nothing has been seen since a
+// time: what the store no longer holds cannot be drawn. It returns how many
+// stories went.
+func (f *Fold) Forget(beforeNS int64) (stories int) {
+	for id, s := range f.stories {
+		if _, last := s.span(); last < beforeNS {
+			delete(f.stories, id)
+			stories++
+			for _, u := range s.units {
+				u.story = nil
+			}
+			for _, c := range s.contexts {
+				c.story = nil
+			}
+		}
+	}
+	gone := map[*contextState]bool{}
+	for id, c := range f.contexts {
+		last := c.lastEvent
+		if c.rec != nil {
+			last = max(last, c.rec.At)
+		}
+		for l := range c.links {
+			last = max(last, l.rec.At)
+		}
+		if !c.episodic() {
+			c.units = slices.DeleteFunc(c.units, func(u *unit) bool { return u.last < beforeNS })
+		}
+		if last < beforeNS && c.story == nil && len(c.children) == 0 {
+			delete(f.contexts, id)
+			gone[c] = true
+		}
+	}
+	for c := range gone {
+		for l := range c.links {
+			delete(l.from.links, l)
+			delete(l.to.links, l)
+		}
+		if c.rec != nil {
+			if p := f.contexts[contextID{c.id.agent, c.rec.ParentKey}]; p != nil {
+				delete(p.children, c)
+			}
+		}
+	}
+	for id, a := range f.anchors {
+		if gone[a.ctx] {
+			delete(f.anchors, id)
+		}
+	}
+	return stories
 }

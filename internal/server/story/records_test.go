@@ -200,7 +200,6 @@ func intrusion() *host {
 	wrote := h.open(fetch, "/tmp/.cache/updater", 0x241, true, signal("executable_dropped", "Program dropped in a temporary directory", "medium", "TA0011", "T1105"))
 	h.exit(fetch, 0)
 	h.event(sh, &event.Event{Kind: kind("chmod"), Chmod: &event.Chmod{File: event.File{Path: "/tmp/.cache/updater", Inode: 19}, DestinationMode: 0o755}})
-	_ = wrote
 	up := h.start(sh, "/tmp/.cache/updater", []string{"--quiet"}, signal("dropped_program_ran", "A file written by the same activity was executed", "high", "TA0002", "T1204.002"))
 	h.open(up, "/etc/shadow", 0, false, signal("credentials_read", "Password hashes read", "high", "TA0006", "T1003.008"))
 	h.connect(up, "169.254.169.254:80", -111, signal("metadata_service", "Cloud metadata service asked", "high", "TA0006", "T1552.005"))
@@ -210,16 +209,16 @@ func intrusion() *host {
 	cronSig := signal("cron_entry_written", "Cron entry written", "high", "TA0003", "T1053.003")
 	cronSig.Type = "file"
 	cronSig.Recommended = []event.Recommendation{{ID: "remove_file", Label: "Remove the cron entry", Why: "it runs again every minute"}, {ID: "isolate_host", Label: "Isolate the host", Why: "an intruder runs programs on it"}}
-	entry := h.open(up, "/etc/cron.d/upd", 0x241, true, cronSig)
+	h.open(up, "/etc/cron.d/upd", 0x241, true, cronSig)
 
 	// A minute later cron runs the entry.
 	h.after(40000)
 	h.keys[h.pid+1] = []string{cronKey, cgroupKey}
 	h.context(event.Context{Key: cronKey, Layer: "cron_job", Priority: 35, Entity: "root", ParentKey: cgroupKey, OpenedBy: event.Ref{Run: h.run, Seq: h.seq + 3}, Reason: "child of cron", Episodic: true})
 	job := h.start(cron, "/usr/bin/sh", []string{"-c", "/tmp/.cache/updater --again"})
-	h.link(event.ContextLink{FromContext: shellKey, ToContext: cronKey, Type: "file_scheduled", Weight: 0.9, Reason: "cron ran a line of /etc/cron.d/upd, written by updater",
-		Expires: h.now + 3600e9, Event: event.Ref{Run: h.run, Seq: h.seq}, Cause: entry, Path: "/etc/cron.d/upd"})
 	again := h.start(job, "/tmp/.cache/updater", []string{"--again"}, signal("dropped_program_ran", "A file written by the same activity was executed", "high", "TA0002", "T1204.002"))
+	h.link(event.ContextLink{FromContext: shellKey, ToContext: cronKey, Type: "file_scheduled", Weight: 0.9, Reason: "/tmp/.cache/updater, written by fetch 1023, was run as a job after /etc/cron.d/upd was written by updater 1024",
+		Expires: h.now + 3600e9, Event: event.Ref{Run: h.run, Seq: h.seq}, Cause: wrote, Path: "/tmp/.cache/updater"})
 	h.exit(again, 0)
 	h.exit(job, 0)
 

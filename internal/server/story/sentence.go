@@ -98,7 +98,7 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 			continue
 		}
 		switch {
-		case e.Kind.String() == "exec":
+		case e.Kind == event.KindExec:
 			img := image(it)
 			if img == nil || told[fileNodeOf(g, img.File.Path)] {
 				continue
@@ -208,7 +208,7 @@ func fileNodeOf(g *graph.Result, path string) string {
 func rootOf(g *graph.Result) int {
 	first := -1
 	for i, it := range g.Items {
-		if it.Event.Kind.String() != "exec" {
+		if it.Event.Kind != event.KindExec {
 			continue
 		}
 		if graph.SeverityOf(it.Event) >= graph.Low {
@@ -234,7 +234,7 @@ func firstSignal(g *graph.Result) int {
 func opening(g *graph.Result, at int, procs map[graph.Key]*event.Process) []*clewv1.Span {
 	it := g.Items[at]
 	img := procs[graph.Key{Agent: it.Agent, Ref: it.Event.ProcID}]
-	if it.Event.Kind.String() != "exec" || img == nil {
+	if it.Event.Kind != event.KindExec || img == nil {
 		return timeline.Describe(it, img)
 	}
 	program := &clewv1.Span{T: graph.Short(graph.ProgramName(img), 40), Node: it.Actor.ID}

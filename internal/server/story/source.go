@@ -35,7 +35,7 @@ type memoryAgent struct {
 // NewMemory returns a source without records.
 func NewMemory() *Memory { return &Memory{agents: map[string]*memoryAgent{}} }
 
-// Add takes a record in. What it points at must not change any more.
+// Add takes a record in. It copies what the process table goes on changing.
 func (m *Memory) Add(agent string, rec *event.SpoolRecord) {
 	a := m.agents[agent]
 	if a == nil {
@@ -44,14 +44,17 @@ func (m *Memory) Add(agent string, rec *event.SpoolRecord) {
 	}
 	switch {
 	case rec.ProcessNode != nil:
-		a.nodes[rec.ProcessNode.ID] = rec.ProcessNode
+		n := *rec.ProcessNode
+		n.Parent, n.Contexts = nil, nil
+		a.nodes[n.ID] = &n
 	case rec.Event != nil:
-		e := rec.Event
+		e := *rec.Event
 		if len(e.ContextKeys) == 0 || a.seen[e.Ref()] {
 			return
 		}
+		e.Proc, e.Contexts, e.Host = nil, nil, nil
 		a.seen[e.Ref()] = true
-		a.byKey[e.ContextKeys[0]] = append(a.byKey[e.ContextKeys[0]], e)
+		a.byKey[e.ContextKeys[0]] = append(a.byKey[e.ContextKeys[0]], &e)
 		a.sorted = false
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -277,4 +278,153 @@ func TestMergeKeepsOldIDs(t *testing.T) {
 	if _, err := Build(f, NewMemory(), "st_nothing", Options{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
+}
+
+func marshal(s *clewv1.Story) ([]byte, error) { return apijson.Marshal(s) }
+
+// large makes a story of about n events: a tree of processes at work, some of
+// them with signals.
+func large(n int, seed int64) *host {
+	r := rand.New(rand.NewSource(seed))
+	h := newHost()
+	init := h.process(nil, "/sbin/init", "root", cgroupKey)
+	h.context(event.Context{Key: cgroupKey, Layer: "cgroup", Priority: 10})
+	h.context(event.Context{Key: shellKey, Layer: "spawned_shell", Priority: 60, Episodic: true, ParentKey: cgroupKey})
+	h.keys[h.pid+1] = []string{shellKey, cgroupKey}
+	live := []*event.Process{h.start(init, "/usr/bin/sh", nil, signal("root", "Shell", "high", "TA0002", "T1059"))}
+	severities := []string{"info", "low", "medium", "high", "critical"}
+	tactics := []string{"TA0002", "TA0003", "TA0006", "TA0007"}
+	for len(h.recs) < n*3/2 {
+		p := live[r.Intn(len(live))]
+		var sig []event.Signal
+		if r.Intn(60) == 0 {
+			sig = []event.Signal{signal(fmt.Sprintf("rule%d", r.Intn(12)), "A rule", severities[r.Intn(5)], tactics[r.Intn(4)])}
+		}
+		switch r.Intn(9) {
+		case 0, 1, 2:
+			c := h.start(p, []string{"/usr/bin/sleep", "/usr/bin/id", "/usr/bin/curl", "/tmp/x1"}[r.Intn(4)], []string{fmt.Sprint(r.Intn(1000)), "-x"}, sig...)
+			if len(live) < 40 {
+				live = append(live, c)
+			} else {
+				h.exit(c, int64(r.Intn(2)))
+			}
+		case 3:
+			live[r.Intn(len(live))] = h.become(p, "/usr/bin/python3", []string{"-c", "pass"}, sig...)
+		case 4:
+			h.open(p, fmt.Sprintf("/tmp/d%d/f%d.txt", r.Intn(9), r.Intn(300)), 0x241, r.Intn(2) == 0, sig...)
+		case 5:
+			h.open(p, fmt.Sprintf("/etc/f%d", r.Intn(40)), 0, false, sig...)
+		case 6:
+			h.connect(p, fmt.Sprintf("%d.0.0.%d:443", r.Intn(2)*8+1, r.Intn(200)), int64(-r.Intn(2)*111), sig...)
+		case 7:
+			h.unlink(p, fmt.Sprintf("/tmp/d%d/f%d.txt", r.Intn(9), r.Intn(300)), sig...)
+		case 8:
+			h.event(p, &event.Event{Kind: event.KindRename, Rename: &event.Rename{File: event.File{Path: fmt.Sprintf("/tmp/d1/f%d.txt", r.Intn(30))}, Destination: event.File{Path: fmt.Sprintf("/tmp/x%d", r.Intn(3))}}}, sig...)
+		}
+	}
+	return h
+}
+
+func TestGraphInvariants(t *testing.T) {
+	for seed := range int64(12) {
+		h := large(80+int(seed)*120, seed)
+		for _, budget := range []int{20, 60, 150, 500} {
+			st := told(t, h.agent, h.recs, Options{Budget: budget})[0]
+			checkGraph(t, st, budget)
+			var open []string
+			for _, n := range st.Graph.Nodes {
+				if n.ExpandToken != "" {
+					open = append(open, n.ExpandToken)
+				}
+			}
+			checkGraph(t, told(t, h.agent, h.recs, Options{Budget: budget, Open: open})[0], budget)
+			if t.Failed() {
+				t.Fatalf("seed %d, budget %d", seed, budget)
+			}
+		}
+	}
+}
+
+func TestOpenUnfolds(t *testing.T) {
+	h := intrusion()
+	folded := told(t, h.agent, h.recs, Options{})[0]
+	var group *clewv1.Node
+	for _, n := range folded.Graph.Nodes {
+		if n.Kind == "group" {
+			group = n
+		}
+	}
+	if group == nil || group.Count != 12 || group.Label != "sleep {n}.{n}" || len(group.Members) != 12 || !slices.Contains(group.Varies, "args[1]") {
+		t.Fatalf("group: %v", group)
+	}
+	open := told(t, h.agent, h.recs, Options{Open: []string{group.ExpandToken}})[0]
+	if got, want := len(open.Graph.Nodes), len(folded.Graph.Nodes)+11; got != want {
+		t.Errorf("%d nodes, want %d", got, want)
+	}
+	ids := map[string]bool{}
+	for _, n := range open.Graph.Nodes {
+		ids[n.Id] = true
+	}
+	for _, m := range group.Members {
+		if !ids[m.Id] {
+			t.Errorf("member %s is not shown", m.Id)
+		}
+	}
+}
+
+// TestGrowthAddsAtEnds checks that what was drawn stays where it was when
+// later records come.
+func TestGrowthAddsAtEnds(t *testing.T) {
+	h := intrusion()
+	before := told(t, h.agent, h.recs, Options{})[0]
+	sh := &event.Process{}
+	for _, r := range h.recs {
+		if r.ProcessNode != nil && r.ProcessNode.File.Path == "/tmp/.cache/updater" {
+			sh = r.ProcessNode
+			break
+		}
+	}
+	h.open(sh, "/etc/passwd", 0, false)
+	after := told(t, h.agent, h.recs, Options{})[0]
+	place := map[string]*clewv1.Node{}
+	for _, n := range after.Graph.Nodes {
+		place[n.Id] = n
+	}
+	for _, n := range before.Graph.Nodes {
+		m := place[n.Id]
+		if m == nil || m.Order != n.Order || m.TreeParentId != n.TreeParentId || m.LaneId != n.LaneId {
+			t.Errorf("%s moved", n.Label)
+		}
+	}
+	if after.Graph.Version == before.Graph.Version {
+		t.Error("the version did not change")
+	}
+}
+
+func BenchmarkBuild10k(b *testing.B) {
+	h := large(10000, 1)
+	f, m := NewFold(Config{}), NewMemory()
+	for _, r := range h.recs {
+		f.Add(h.agent, r)
+		m.Add(h.agent, r)
+	}
+	id := f.Heads(0)[0].ID()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Build(f, m, id, Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	h := large(10000, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		f := NewFold(Config{})
+		for _, r := range h.recs {
+			f.Add(h.agent, r)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(h.recs)), "ns/record")
 }

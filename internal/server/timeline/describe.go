@@ -49,7 +49,7 @@ func Describe(p graph.Placed, image *event.Process) []*clewv1.Span {
 	path := func(f *event.File) { name(p.Object, graph.Short(f.Path, 200)) }
 
 	switch {
-	case e.Kind.String() == "exec":
+	case e.Kind == event.KindExec:
 		label := p.Actor.Label
 		switch {
 		case p.Became:
@@ -63,7 +63,7 @@ func Describe(p graph.Placed, image *event.Process) []*clewv1.Span {
 			say("started ")
 		}
 		name(p.Actor, label)
-	case e.Kind.String() == "fork":
+	case e.Kind == event.KindFork:
 		actor()
 		say(" was forked")
 		if p.Parent.Label != "" {

@@ -153,7 +153,7 @@ func kindOf(e *event.Event) string {
 		if _, changes := graph.Op(e); !changes {
 			return ""
 		}
-	case e.Setgid != nil, e.Kind.String() == "fork":
+	case e.Setgid != nil, e.Kind == event.KindFork:
 		return ""
 	}
 	return "event"
@@ -167,7 +167,7 @@ func makeEntry(in Input, it graph.Placed, kind string) (pb *clewv1.Entry, key st
 		Text: Describe(it, in.Procs[graph.Key{Agent: it.Agent, Ref: e.ProcID}]), Count: 1, LaneId: it.Actor.Lane, EventIds: []string{eventID},
 	}
 	for _, n := range []string{it.Actor.ID, it.Parent.ID, it.Object.ID} {
-		if n != "" && !slices.Contains(pb.NodeIds, n) && !(n == it.Parent.ID && e.Kind.String() != "exec") {
+		if n != "" && !slices.Contains(pb.NodeIds, n) && !(n == it.Parent.ID && e.Kind != event.KindExec) {
 			pb.NodeIds = append(pb.NodeIds, n)
 		}
 	}
@@ -193,7 +193,7 @@ func makeEntry(in Input, it graph.Placed, kind string) (pb *clewv1.Entry, key st
 		}
 	}
 	who := it.Actor.ID
-	if e.Kind.String() == "exec" && !it.Became {
+	if e.Kind == event.KindExec && !it.Became {
 		who = it.Parent.ID
 	}
 	rules := make([]string, 0, len(e.Signals))
