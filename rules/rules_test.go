@@ -60,6 +60,13 @@ func TestShipped(t *testing.T) {
 			if r.Version == "" || r.Title == "" || len(r.Techniques) == 0 || len(r.Tactics) == 0 || len(r.Recommended) == 0 || r.Sees == "" || r.Misses == "" {
 				t.Error("rule lacks a version, description, technique, tactic, recommendation, sees or misses")
 			}
+			seen := map[string]bool{}
+			for _, rec := range r.Recommended {
+				if seen[rec.ID] {
+					t.Errorf("two recommendations %s", rec.ID)
+				}
+				seen[rec.ID] = true
+			}
 			if _, err := fs.Stat(os.DirFS(r.ID), "README.md"); err != nil {
 				t.Error(err)
 			}
