@@ -45,8 +45,10 @@ type Store interface {
 	Nodes(ctx context.Context, agent string, refs []event.Ref) (map[event.Ref]*event.Process, error)
 
 	// Replay calls fn for every record that stories are made of: all but
-	// process nodes, filter plans, canaries and events without a signal. The
-	// order is not defined. fn must not call the store and may keep the record.
+	// process nodes, filter plans and canaries, and of the events those with a
+	// signal and the youngest of each list of contexts. An event may come twice.
+	// The order is not defined. fn must not call the store and may keep the
+	// record.
 	Replay(ctx context.Context, fn func(agent string, rec *event.SpoolRecord) error) error
 
 	// Runs returns the runs that the store knows, by agent and start.
@@ -67,6 +69,7 @@ type Query struct {
 	Agent       string
 	Kinds       []event.Kind
 	ContextKeys []string  // events with at least one of these among their contexts
+	Correlation []string  // events whose correlation key, the first of their contexts, is one of these
 	Rule        string    // events that matched the rule
 	Text        string    // substring of any text in the event or its process node
 	Signals     bool      // only events with a signal

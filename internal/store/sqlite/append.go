@@ -41,8 +41,16 @@ type writer struct {
 	args []any
 }
 
+// close ends what is open. The statements go first: SQLite keeps a connection
+// with its locks for as long as one of them is there.
 func (w *writer) close() error {
-	return errors.Join(w.conn.Close(), w.db.Close())
+	var err error
+	for _, s := range []*sql.Stmt{w.putChunk, w.putEvent, w.putEvents, w.putSignal, w.putNode, w.putRecord} {
+		if s != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	return errors.Join(err, w.conn.Close(), w.db.Close())
 }
 
 // Append implements store.Store.
@@ -52,6 +60,12 @@ func (d *DB) Append(ctx context.Context, b *store.Batch) (bool, error) {
 	}
 	d.write.Lock()
 	defer d.write.Unlock()
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("append batch %s: %w", b.ID, err)
+	}
+	// From here on the caller waits: a statement that is broken off leaves open
+	// whether it took effect, and a batch takes milliseconds.
+	ctx = context.WithoutCancel(ctx)
 	segs, err := d.segments()
 	if err != nil {
 		return false, err
@@ -115,6 +129,14 @@ func (d *DB) current(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 	if last != nil && now.Sub(time.Unix(0, last.createdAt)) < d.cfg.Window && last.size() < d.cfg.MaxSegment {
+		// What is known of it may be from before a write that failed half way.
+		fresh := &segment{path: last.path}
+		if err := d.loadSegment(ctx, fresh); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		last.events, last.nodes, last.first, last.last, last.runs, last.agents = fresh.events, fresh.nodes, fresh.first, fresh.last, fresh.runs, fresh.agents
+		d.mu.Unlock()
 		w, err := openWriter(ctx, last)
 		if err != nil {
 			return err
@@ -200,15 +222,18 @@ func (w *writer) append(ctx context.Context, d *DB, b *store.Batch) (dup bool, e
 	if err == nil && !dup {
 		_, err = w.conn.ExecContext(ctx, "COMMIT")
 	}
-	if err != nil || dup {
-		// The batch is refused either way; a connection that cannot even roll
-		// back is not used again.
-		if _, rerr := w.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr != nil {
+	if err != nil {
+		// The engine may have rolled back already; then this fails. What the
+		// file says is read when it is opened again: a commit that failed may
+		// have taken effect all the same.
+		_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
+		d.w = nil
+		return false, errors.Join(fmt.Errorf("append batch %s: %w", b.ID, err), w.close())
+	}
+	if dup {
+		if _, err := w.conn.ExecContext(ctx, "ROLLBACK"); err != nil {
 			d.w = nil
-			err = errors.Join(err, rerr, w.close())
-		}
-		if err != nil {
-			return false, fmt.Errorf("append batch %s: %w", b.ID, err)
+			return false, errors.Join(fmt.Errorf("append batch %s: %w", b.ID, err), w.close())
 		}
 		return true, nil
 	}
@@ -458,8 +483,8 @@ func (w *writer) ctxID(ctx context.Context, keys []string, p *pending) (int64, e
 		if id, err = res.LastInsertId(); err != nil {
 			return 0, err
 		}
-		for _, k := range keys {
-			if _, err := w.conn.ExecContext(ctx, "INSERT OR IGNORE INTO ctx_key VALUES (?,?)", k, id); err != nil {
+		for pos, k := range keys {
+			if _, err := w.conn.ExecContext(ctx, "INSERT OR IGNORE INTO ctx_key VALUES (?,?,?)", k, id, pos); err != nil {
 				return 0, err
 			}
 		}

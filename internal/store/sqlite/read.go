@@ -128,6 +128,9 @@ func (d *DB) replay(ctx context.Context, g *segment, fn func(agent string, rec *
 	if err := d.replayRecords(ctx, db, g, fn); err != nil {
 		return err
 	}
+	if err := d.replayYoungest(ctx, db, g, fn); err != nil {
+		return err
+	}
 	rows, err := db.QueryContext(ctx, "SELECT s.chunk, min(e.run) FROM signal s JOIN event e ON e.t = s.t AND e.n = s.n GROUP BY s.chunk ORDER BY s.chunk")
 	if err != nil {
 		return fmt.Errorf("replay %s: %w", g.path, err)
@@ -187,4 +190,44 @@ func (d *DB) replayRecords(ctx context.Context, db *sql.DB, g *segment, fn func(
 		}
 	}
 	return rows.Err()
+}
+
+// replayYoungest calls fn with the youngest event of each list of contexts:
+// stories tell from it how long a context went on.
+func (d *DB) replayYoungest(ctx context.Context, db *sql.DB, g *segment, fn func(agent string, rec *event.SpoolRecord) error) error {
+	rows, err := db.QueryContext(ctx, `SELECT e.run, e.chunk, e.slot FROM ctx c JOIN event e
+		ON e.ctx = c.id AND e.t = (SELECT max(t) FROM event WHERE ctx = c.id) ORDER BY e.chunk, e.slot`)
+	if err != nil {
+		return fmt.Errorf("replay %s: %w", g.path, err)
+	}
+	var refs []rowRef
+	flush := func() error {
+		evs, err := d.decodeEvents(ctx, db, g, refs)
+		if err != nil {
+			return err
+		}
+		for i, e := range evs {
+			if err := fn(d.agentOf(g, refs[i].run), &event.SpoolRecord{Event: e}); err != nil {
+				return err
+			}
+		}
+		refs = refs[:0]
+		return nil
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r rowRef
+		if err := rows.Scan(&r.run, &r.chunk, &r.slot); err != nil {
+			return fmt.Errorf("replay %s: %w", g.path, err)
+		}
+		if refs = append(refs, r); len(refs) == fetchRows {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("replay %s: %w", g.path, err)
+	}
+	return flush()
 }

@@ -57,7 +57,8 @@ CREATE TABLE event (
 ) WITHOUT ROWID;
 CREATE INDEX event_ctx ON event (ctx, t);
 
--- ctx: the distinct lists of context keys, and which lists hold a key.
+-- ctx: the distinct lists of context keys, and which lists hold a key. At pos 0
+-- is the correlation key.
 CREATE TABLE ctx (
   id   INTEGER PRIMARY KEY,
   keys TEXT NOT NULL UNIQUE
@@ -65,6 +66,7 @@ CREATE TABLE ctx (
 CREATE TABLE ctx_key (
   key TEXT    NOT NULL,
   ctx INTEGER NOT NULL,
+  pos INTEGER NOT NULL,
   PRIMARY KEY (key, ctx)
 ) WITHOUT ROWID;
 

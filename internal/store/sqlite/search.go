@@ -197,6 +197,12 @@ func (s *search) where(g *segment) (from, cond string, args []any) {
 			args = append(args, k)
 		}
 	}
+	if len(q.Correlation) > 0 {
+		c = append(c, "e.ctx IN (SELECT ctx FROM ctx_key WHERE pos = 0 AND key IN ("+placeholders(len(q.Correlation))+"))")
+		for _, k := range q.Correlation {
+			args = append(args, k)
+		}
+	}
 	if q.Agent != "" {
 		c = append(c, "e.run IN (SELECT r.id FROM run r JOIN agent a ON a.id = r.agent WHERE a.uuid = ?)")
 		args = append(args, q.Agent)

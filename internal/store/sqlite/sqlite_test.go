@@ -174,6 +174,49 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestFull lets the file grow no more: a batch is then stored whole or not at
+// all, and goes in once there is room.
+func TestFull(t *testing.T) {
+	ctx := context.Background()
+	d := mustOpen(t, Config{Dir: t.TempDir()}, start().now)
+	failed, stored := 0, 0
+	for i := range 60 {
+		first := uint64(4 + 100*i)
+		if d.w != nil && i%3 == 1 {
+			if _, err := d.w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count=%d", 20+i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := d.Append(ctx, storetest.Batch(storetest.Agent1, 7, storetest.Events(7, first, 100)))
+		if err != nil {
+			failed++
+		} else {
+			stored++
+		}
+		p, serr := d.Search(ctx, store.Query{Limit: store.MaxLimit})
+		if serr != nil || len(p.Items) != 100*stored {
+			t.Fatalf("batch %d: append %v, search %v, %d events, not %d", i, err, serr, len(p.Items), 100*stored)
+		}
+	}
+	if failed == 0 {
+		t.Error("no batch failed")
+	}
+	for i := range 60 {
+		if _, err := d.Append(ctx, storetest.Batch(storetest.Agent1, 7, storetest.Events(7, uint64(4+100*i), 100))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := d.Stats(ctx); err != nil || st.Events != 6000 {
+		t.Errorf("stats %+v, error %v", st, err)
+	}
+	for _, err := range d.Check(ctx) {
+		t.Error(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range []int{250, 1000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {

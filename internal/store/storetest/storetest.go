@@ -290,6 +290,7 @@ func testFilters(t *testing.T, open Opener) {
 		{"kinds", store.Query{Agent: Agent1, Kinds: []event.Kind{event.KindOpen, event.KindExit}}, func(e *event.Event) bool { return e.Seq%2 == 1 }},
 		{"key", store.Query{Agent: Agent1, ContextKeys: []string{ContextKey(104)}}, func(e *event.Event) bool { return e.ContextKeys[0] == ContextKey(104) }},
 		{"lower key", store.Query{Agent: Agent1, ContextKeys: []string{"cgroup_6f0d", "no_such"}}, func(*event.Event) bool { return true }},
+		{"correlation key", store.Query{Agent: Agent1, Correlation: []string{ContextKey(104), "cgroup_6f0d"}}, func(e *event.Event) bool { return e.ContextKeys[0] == ContextKey(104) }},
 		{"unknown key", store.Query{ContextKeys: []string{"no_such"}}, func(*event.Event) bool { return false }},
 		{"rule", store.Query{Agent: Agent1, Rule: RuleID(10)}, func(e *event.Event) bool { return len(e.Signals) > 0 && RuleID(e.Seq) == RuleID(10) }},
 		{"unknown rule", store.Query{Rule: "none"}, func(*event.Event) bool { return false }},
@@ -423,13 +424,18 @@ func testReplay(t *testing.T, open Opener) {
 	s = open(t)
 	defer closeStore(t, s)
 	var got []string
-	signals := 0
+	signals := map[uint64]bool{}
+	youngest := map[string]uint64{}
 	err := s.Replay(context.Background(), func(agent string, rec *event.SpoolRecord) error {
 		switch {
 		case agent != Agent1:
 			t.Errorf("agent %q", agent)
-		case rec.Event != nil && len(rec.Event.Signals) > 0:
-			signals++
+		case rec.Event != nil:
+			key := rec.Event.ContextKeys[0]
+			youngest[key] = max(youngest[key], rec.Event.Seq)
+			if len(rec.Event.Signals) > 0 {
+				signals[rec.Event.Seq] = true
+			}
 		case rec.RunStart != nil, rec.Context != nil, rec.ContextHot != nil, rec.Link != nil, rec.Lost != nil:
 			got = append(got, fmt.Sprint(rec.Seq))
 		default:
@@ -441,9 +447,16 @@ func testReplay(t *testing.T, open Opener) {
 		t.Fatal(err)
 	}
 	diff(t, "records", []string{"1", "3", "4", "5", "6"}, got)
-	if signals != 30 {
-		t.Errorf("%d signals", signals)
+	if len(signals) != 30 {
+		t.Errorf("%d signals", len(signals))
 	}
+	want := map[string]uint64{}
+	for _, r := range Events(7, 4, 300) {
+		if r.Event != nil {
+			want[r.Event.ContextKeys[0]] = r.Event.Seq
+		}
+	}
+	diff(t, "youngest events", want, youngest)
 	stop := errors.New("stop")
 	if err := s.Replay(context.Background(), func(string, *event.SpoolRecord) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("error %v of the callee is lost", err)
