@@ -42,7 +42,9 @@ export async function start({ port = 0, base = "/clew/", state = { scenario: "de
     for (const token of open) {
       if (!folds.members[token]) continue;
       g.nodes = g.nodes.flatMap((n) => (n.id === token ? folds.members[token] : [n]));
-      g.edges = g.edges.filter((e) => e.target !== token && e.source !== token).concat(folds.memberEdges[token]);
+      g.edges = g.edges
+        .filter((e) => e.target !== token && e.source !== token)
+        .concat(folds.memberEdges[token]);
     }
     if (open.length > 0) answer.story.version += `/${open.join(",")}`;
     if (state.scenario === "grow") {
@@ -107,7 +109,8 @@ export async function start({ port = 0, base = "/clew/", state = { scenario: "de
         return answer(404, { code: "unimplemented", message: `no method ${rest}` });
       }
       if (state.scenario === "locked") return answer(401, { code: "unauthenticated", message: "no session" });
-      if (state.scenario === "down") return answer(503, { code: "unavailable", message: "the store is being checked" });
+      if (state.scenario === "down")
+        return answer(503, { code: "unavailable", message: "the store is being checked" });
       const value = method(JSON.parse(body));
       return value ? answer(200, value) : answer(404, { code: "not_found", message: "no such story" });
     }

@@ -18,7 +18,8 @@ for (const name of readdirSync(dist, { recursive: true })) {
   const budget = path === entry ? 300_000 : 125_000;
   console.log(`${path}: ${(size / 1000).toFixed(1)} kB gzip`);
   if (size > budget) problems.push(`${path}: ${size} bytes gzip, ${budget} allowed`);
-  if (path.endsWith(".css") && /url\(["']?(https?:)?\/\//.test(content.toString())) problems.push(`${path}: loads from another host`);
+  if (path.endsWith(".css") && /url\(["']?(https?:)?\/\//.test(content.toString()))
+    problems.push(`${path}: loads from another host`);
 }
 for (const p of problems) console.error(p);
 process.exitCode = problems.length > 0 ? 1 : 0;

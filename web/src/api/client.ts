@@ -40,11 +40,16 @@ export async function call(method: string, request: unknown, signal?: AbortSigna
   const requestId = response.headers.get("X-Request-Id") ?? "";
   const body: unknown = await response.json().catch(() => null);
   if (!response.ok) {
-    const error = (typeof body === "object" && body !== null ? body : {}) as { code?: unknown; message?: unknown };
+    const error = (typeof body === "object" && body !== null ? body : {}) as {
+      code?: unknown;
+      message?: unknown;
+    };
     throw new ApiError(
       response.status,
       typeof error.code === "string" ? error.code : `status ${response.status}`,
-      typeof error.message === "string" ? error.message : `The server answered with status ${response.status}.`,
+      typeof error.message === "string"
+        ? error.message
+        : `The server answered with status ${response.status}.`,
       requestId,
     );
   }

@@ -305,7 +305,11 @@ function summary(s: Partial<pb.StoryJson>): StorySummary {
     signalCount: num(counts.signals) || (Array.isArray(s.signals) ? s.signals.length : 0),
     processes: num(counts.processes),
     tactics: list(s.tactics, tactic),
-    where: { hosts: strings(where.hosts), containers: strings(where.containers), users: strings(where.users) },
+    where: {
+      hosts: strings(where.hosts),
+      containers: strings(where.containers),
+      users: strings(where.users),
+    },
     lost: num(counts.lost),
     spark: Array.isArray(s.spark) ? s.spark.map(num) : [],
   };

@@ -13,7 +13,8 @@ const retry = (failures: number, error: Error) => {
 export function useStories() {
   return useQuery<StoryList>({
     queryKey: ["stories"],
-    queryFn: async ({ signal }) => decode.storyList(await call("StoryService/ListStories", { limit: 500 }, signal)),
+    queryFn: async ({ signal }) =>
+      decode.storyList(await call("StoryService/ListStories", { limit: 500 }, signal)),
     refetchInterval: 3000,
     retry,
   });

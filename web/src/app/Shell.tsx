@@ -24,15 +24,19 @@ export function Shell() {
   useShortcuts("Everywhere", [
     { keys: "?", what: "this list" },
     { keys: "g s", what: "go to the stories", run: () => location.assign("#/stories") },
-    { keys: "y", what: "copy a link to this view", run: () => void navigator.clipboard?.writeText(location.href) },
+    {
+      keys: "y",
+      what: "copy a link to this view",
+      run: () => void navigator.clipboard?.writeText(location.href),
+    },
   ]);
 
   const nextTheme = theme === "system" ? "light" : theme === "light" ? "dark" : "system";
   return (
     <div className={css.shell}>
-      <a className={css.skip} href="#main" onClick={(e) => (e.preventDefault(), document.getElementById("main")?.focus())}>
+      <button type="button" className={css.skip} onClick={() => document.getElementById("main")?.focus()}>
         Skip to content
-      </a>
+      </button>
       <header className={css.top}>
         <Link to="/stories" className={css.brand} aria-label="clew, to the stories">
           <Logo />
@@ -125,7 +129,10 @@ function Health({ status, failed }: { status: FleetStatus | undefined; failed: b
       : status.recording
         ? (["rec", "recording"] as const)
         : silent.length > 0
-          ? (["bad", silent.length === 1 ? `sensor ${silent[0]!.status}` : `${silent.length} sensors silent`] as const)
+          ? ([
+              "bad",
+              silent.length === 1 ? `sensor ${silent[0]!.status}` : `${silent.length} sensors silent`,
+            ] as const)
           : status.ok
             ? (["live", "live"] as const)
             : (["warn", "starting"] as const);
@@ -154,8 +161,8 @@ function Health({ status, failed }: { status: FleetStatus | undefined; failed: b
                 </span>
                 <span>
                   {plural(a.rulesLoaded, "rule")} loaded
-                  {a.ruleProblems > 0 && `, ${plural(a.ruleProblems, "problem")}`} · {count(a.lost)} events lost · last seen{" "}
-                  {clock(a.lastSeen, zone, 0)}
+                  {a.ruleProblems > 0 && `, ${plural(a.ruleProblems, "problem")}`} · {count(a.lost)} events
+                  lost · last seen {clock(a.lastSeen, zone, 0)}
                 </span>
                 {a.reason !== "" && <span>{visible(a.reason)}</span>}
               </li>

@@ -13,14 +13,21 @@ interface Prefs {
   timelineHeight: number;
 }
 
-const defaults: Prefs = { theme: "system", zone: "utc", shortcuts: true, panelWidth: 392, timelineHeight: 288 };
+const defaults: Prefs = {
+  theme: "system",
+  zone: "utc",
+  shortcuts: true,
+  panelWidth: 380,
+  timelineHeight: 254,
+};
 const key = "clew.prefs";
 
 function load(): Prefs {
   try {
     const stored: unknown = JSON.parse(localStorage.getItem(key) ?? "{}");
     const p = (typeof stored === "object" && stored !== null ? stored : {}) as Partial<Prefs>;
-    const size = (v: unknown, fallback: number) => (typeof v === "number" && Number.isFinite(v) ? v : fallback);
+    const size = (v: unknown, fallback: number) =>
+      typeof v === "number" && Number.isFinite(v) ? v : fallback;
     return {
       theme: p.theme === "light" || p.theme === "dark" ? p.theme : "system",
       zone: p.zone === "local" ? "local" : "utc",

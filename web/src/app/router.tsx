@@ -1,6 +1,12 @@
 // Which page stands at which address. Addresses live in the URL's fragment, so the page works below any path
 // of any server, and what a person looks at does not show up in the logs of proxies.
-import { createHashHistory, createRootRoute, createRoute, createRouter, redirect } from "@tanstack/react-router";
+import {
+  createHashHistory,
+  createRootRoute,
+  createRoute,
+  createRouter,
+  redirect,
+} from "@tanstack/react-router";
 import { storySearch } from "../domain/view";
 import { StoriesPage } from "../stories/StoriesPage";
 import { StoryPage } from "../story/StoryPage";
@@ -17,7 +23,11 @@ const home = createRoute({
   },
 });
 
-export const storiesRoute = createRoute({ getParentRoute: () => root, path: "/stories", component: StoriesPage });
+export const storiesRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/stories",
+  component: StoriesPage,
+});
 
 export const storyRoute = createRoute({
   getParentRoute: () => root,

@@ -33,7 +33,9 @@ export function useHelp(): () => void {
 }
 
 function typing(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && (target.isContentEditable || target.matches("input, textarea, select"));
+  return (
+    target instanceof HTMLElement && (target.isContentEditable || target.matches("input, textarea, select"))
+  );
 }
 
 export function ShortcutsProvider({ children }: { children: ReactNode }) {
@@ -58,7 +60,8 @@ export function ShortcutsProvider({ children }: { children: ReactNode }) {
     let prefix = "";
     let prefixAt = 0;
     const onKey = (event: KeyboardEvent) => {
-      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || typing(event.target))
+        return;
       if (document.querySelector('[role="dialog"]') !== null && event.key !== "?") return;
       if (!enabled && event.key.length === 1) return;
       if (event.key === "?") {

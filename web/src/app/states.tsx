@@ -1,5 +1,5 @@
 // What stands in place of data: loading, empty, error, not logged in, not found.
-import { Link, type ErrorComponentProps } from "@tanstack/react-router";
+import { type ErrorComponentProps, Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { ApiError } from "../api/client";
 import { LogIn, RefreshCw, TriangleAlert } from "../ui/icons";
@@ -9,15 +9,18 @@ import css from "./states.module.css";
 interface MessageProps {
   icon?: ReactNode;
   title: string;
+  /** 1 where the message is all there is on the page. */
+  level?: 1 | 2;
   children?: ReactNode;
   live?: "polite" | "assertive";
 }
 
-export function Message({ icon, title, children, live }: MessageProps) {
+export function Message({ icon, title, level = 2, children, live }: MessageProps) {
+  const Title = level === 1 ? "h1" : "h2";
   return (
     <div className={css.message} role={live === "assertive" ? "alert" : live ? "status" : undefined}>
       {icon && <span className={css.icon}>{icon}</span>}
-      <h2>{title}</h2>
+      <Title>{title}</Title>
       <div className={css.text}>{children}</div>
     </div>
   );
@@ -28,7 +31,12 @@ export function Failure({ error, what, onRetry }: { error: Error; what: string; 
   if (error instanceof ApiError && error.status === 401) return <LoginNeeded />;
   const missing = error instanceof ApiError && error.status === 404;
   return (
-    <Message icon={<TriangleAlert size={22} aria-hidden="true" />} title={`${what} could not be loaded`} live="assertive">
+    <Message
+      icon={<TriangleAlert size={22} aria-hidden="true" />}
+      level={1}
+      title={`${what} could not be loaded`}
+      live="assertive"
+    >
       <p>
         {missing ? "The server does not know it; it may be beyond retention." : error.message}
         {error instanceof ApiError && error.requestId !== "" && <> Request {error.requestId}.</>}
@@ -43,11 +51,18 @@ export function Failure({ error, what, onRetry }: { error: Error; what: string; 
 /** The session is missing or over: how to get one. */
 export function LoginNeeded() {
   return (
-    <Message icon={<LogIn size={22} aria-hidden="true" />} title="Log in to look at stories" live="assertive">
-      <p>This browser has no session here, or it is over. There are no passwords: a link logs you in, once.</p>
+    <Message
+      icon={<LogIn size={22} aria-hidden="true" />}
+      level={1}
+      title="Log in to look at stories"
+      live="assertive"
+    >
       <p>
-        Open the link that <code>clew up</code> printed when it started, or make a new one on the machine that runs the
-        server:
+        This browser has no session here, or it is over. There are no passwords: a link logs you in, once.
+      </p>
+      <p>
+        Open the link that <code>clew up</code> printed when it started, or make a new one on the machine that
+        runs the server:
       </p>
       <pre>clew login</pre>
     </Message>
@@ -56,7 +71,7 @@ export function LoginNeeded() {
 
 export function NotFound() {
   return (
-    <Message title="There is nothing here">
+    <Message level={1} title="There is nothing here">
       <p>
         The address names no page. <Link to="/stories">Go to the stories</Link>
       </p>
@@ -66,7 +81,12 @@ export function NotFound() {
 
 export function CrashView({ error }: ErrorComponentProps) {
   return (
-    <Message icon={<TriangleAlert size={22} aria-hidden="true" />} title="This page stopped working" live="assertive">
+    <Message
+      icon={<TriangleAlert size={22} aria-hidden="true" />}
+      level={1}
+      title="This page stopped working"
+      live="assertive"
+    >
       <p>{error instanceof Error ? error.message : "Unknown error"}</p>
       <Button look="line" onPress={() => location.reload()}>
         <RefreshCw size={14} aria-hidden="true" /> Load it again

@@ -46,8 +46,12 @@ export function focusOf(graph: Graph, entries: Entry[], sel: Selection | null, r
   }
 
   if (range) {
-    const inside = new Set(graph.nodes.filter((n) => touches(range, n.firstSeen, n.lastSeen)).map((n) => n.id));
-    const edgesInside = new Set(graph.edges.filter((e) => touches(range, e.firstSeen, e.lastSeen)).map((e) => e.id));
+    const inside = new Set(
+      graph.nodes.filter((n) => touches(range, n.firstSeen, n.lastSeen)).map((n) => n.id),
+    );
+    const edgesInside = new Set(
+      graph.edges.filter((e) => touches(range, e.firstSeen, e.lastSeen)).map((e) => e.id),
+    );
     litNodes = litNodes ? new Set([...litNodes].filter((id) => inside.has(id))) : inside;
     litEdges = litEdges ? new Set([...litEdges].filter((id) => edgesInside.has(id))) : edgesInside;
   }
@@ -78,5 +82,8 @@ export function marks(entry: Entry, sel: Selection | null, focus: Focus): boolea
   if (!sel) return false;
   if (sel.type === "entry") return entry.id === sel.id;
   if (sel.type === "lane") return entry.laneId === sel.id;
-  return entry.nodeIds.some((id) => focus.nodes.includes(id)) || entry.edgeIds.some((id) => focus.edges.includes(id));
+  return (
+    entry.nodeIds.some((id) => focus.nodes.includes(id)) ||
+    entry.edgeIds.some((id) => focus.edges.includes(id))
+  );
 }

@@ -8,8 +8,8 @@ import type { Graph, GraphEdge, GraphNode, Lane } from "../api/types";
 import { rank } from "./severity";
 import { compare } from "./time";
 
-export const cardWidth = 172;
-export const pitch = 232;
+export const cardWidth = 196;
+export const pitch = 256;
 const rowGap = 9;
 const rootGap = 16;
 const lanePad = 14;
@@ -43,10 +43,8 @@ export interface PlacedEdge {
   d: string;
   /** Tip of the arrow and the direction it points in. */
   tip: { x: number; y: number };
-  /** Where its label stands: left end, just above the line. */
-  label: { x: number; y: number };
-  /** Points of the line, coarse, to decide what is near it. */
-  span: { x0: number; y0: number; x1: number; y1: number };
+  /** Where its label begins, or where its middle is. */
+  label: { x: number; y: number; middle: boolean };
 }
 
 export interface Layout {
@@ -145,7 +143,8 @@ export function layout(graph: Graph): Layout {
     if (p === undefined || laneOf(byId.get(p)!) !== lane) roots.set(lane, [...(roots.get(lane) ?? []), n.id]);
   }
 
-  const inLane = (id: string) => (children.get(id) ?? []).filter((c) => laneOf(byId.get(c)!) === laneOf(byId.get(id)!));
+  const inLane = (id: string) =>
+    (children.get(id) ?? []).filter((c) => laneOf(byId.get(c)!) === laneOf(byId.get(id)!));
 
   /** pack places one tree, deepest nodes first, so that no recursion depth depends on the data. */
   const pack = (root: string): Subtree => {
@@ -173,7 +172,8 @@ export function layout(graph: Graph): Layout {
         lowest = shift;
         for (const [k, y] of sub.centre) whole.centre.set(k, y + shift);
         for (const [c, y] of sub.top) whole.top.set(c, Math.min(whole.top.get(c) ?? Infinity, y + shift));
-        for (const [c, y] of sub.bottom) whole.bottom.set(c, Math.max(whole.bottom.get(c) ?? -Infinity, y + shift));
+        for (const [c, y] of sub.bottom)
+          whole.bottom.set(c, Math.max(whole.bottom.get(c) ?? -Infinity, y + shift));
       });
       done.set(id, whole);
     });
@@ -213,7 +213,14 @@ export function layout(graph: Graph): Layout {
       hierarchy<string>(root, inLane).eachBefore(({ data: id }) => {
         const h = cardHeight(byId.get(id)!);
         const col = column.get(id)!;
-        nodes.set(id, { id, x: left + col * pitch, y: centre + tree.centre.get(id)! - h / 2, w: cardWidth, h, column: col });
+        nodes.set(id, {
+          id,
+          x: left + col * pitch,
+          y: centre + tree.centre.get(id)! - h / 2,
+          w: cardWidth,
+          h,
+          column: col,
+        });
         order.push(id);
       });
     }
@@ -223,7 +230,15 @@ export function layout(graph: Graph): Layout {
   const place = (lane: Lane, y: number, depth: number): number => {
     const index = lanes.length;
     const x = lanePad * depth;
-    const box: PlacedLane = { id: lane.id, lane, depth, x, y, w: contentRight + lanePad * (deepest + 1 - depth) - x, h: 0 };
+    const box: PlacedLane = {
+      id: lane.id,
+      lane,
+      depth,
+      x,
+      y,
+      w: contentRight + lanePad * (deepest + 1 - depth) - x,
+      h: 0,
+    };
     lanes.push(box);
     let at = y + laneHead;
     let empty = true;
@@ -244,10 +259,11 @@ export function layout(graph: Graph): Layout {
   if ((roots.get("") ?? []).length > 0) y = stack("", y) + laneGap;
   for (const l of subLanes.get("") ?? []) y = place(l, y, 0) + laneGap;
 
+  let track = 0;
   const edges = graph.edges.flatMap((e) => {
     const a = nodes.get(e.source);
     const b = nodes.get(e.target);
-    return a && b && a !== b ? [route(e, a, b)] : [];
+    return a && b && a !== b ? [route(e, a, b, e.tree ? 0 : track++)] : [];
   });
 
   return {
@@ -264,29 +280,76 @@ export function layout(graph: Graph): Layout {
 
 const arrow = 7;
 
-/** route draws an edge. Every edge leaves at the right and enters at the left. */
-function route(edge: GraphEdge, a: Placed, b: Placed): PlacedEdge {
+/** Distance of the lines over the tree from the cards; `track` keeps several of them apart. */
+const offset = (track: number) => 24 + (track % 5) * 4;
+
+/** route draws an edge. Every edge leaves at the right and enters at the left, and keeps to the room between cards. */
+function route(edge: GraphEdge, a: Placed, b: Placed, track: number): PlacedEdge {
   const x0 = a.x + a.w;
   const y0 = a.y + a.h / 2;
   const x1 = b.x - arrow;
   const y1 = b.y + b.h / 2;
   const tip = { x: b.x - 1, y: y1 };
-  const span = { x0, y0, x1, y1 };
   if (edge.tree && b.column === a.column + 1) {
-    const trunk = x0 + 14;
-    const r = Math.min(7, Math.abs(y1 - y0) / 2);
-    const down = y1 > y0 ? 1 : -1;
-    const d =
-      Math.abs(y1 - y0) < 0.5
-        ? `M${n(x0)} ${n(y0)}H${n(x1)}`
-        : `M${n(x0)} ${n(y0)}H${n(trunk - r)}Q${n(trunk)} ${n(y0)} ${n(trunk)} ${n(y0 + down * r)}V${n(y1 - down * r)}Q${n(trunk)} ${n(y1)} ${n(trunk + r)} ${n(y1)}H${n(x1)}`;
-    return { id: edge.id, edge, d, tip, label: { x: trunk + 5, y: y1 - 4 }, span };
+    const trunk = x0 + 13;
+    const points = [x0, y0, trunk, y0, trunk, y1, x1, y1];
+    return {
+      id: edge.id,
+      edge,
+      d: polyline(points),
+      tip,
+      label: { x: (Math.abs(y1 - y0) < 0.5 ? x0 : trunk) + 5, y: y1 - 4, middle: false },
+    };
   }
-  // Over the tree: a curve whose reach grows with the distance.
-  const forward = x1 - x0;
-  const reach = forward > 0 ? Math.max(26, Math.min(110, forward / 2)) : Math.min(150, 50 + Math.abs(y1 - y0) / 4);
-  const d = `M${n(x0)} ${n(y0)}C${n(x0 + reach)} ${n(y0)} ${n(x1 - reach)} ${n(y1)} ${n(x1)} ${n(y1)}`;
-  return { id: edge.id, edge, d, tip, label: { x: x1 - 42, y: y1 - 4 }, span };
+  const out = x0 + offset(track);
+  if (b.column === a.column + 1) {
+    const points = [x0, y0, out, y0, out, y1, x1, y1];
+    return {
+      id: edge.id,
+      edge,
+      d: polyline(points),
+      tip,
+      label: { x: out, y: (y0 + y1) / 2 + 3, middle: true },
+    };
+  }
+  // To another column: along the room between two rows, beside the card it leads to.
+  const into = b.x - offset(track) - 4;
+  const row = y0 <= y1 ? b.y - rowGap / 2 : b.y + b.h + rowGap / 2;
+  const points = [x0, y0, out, y0, out, row, into, row, into, y1, x1, y1];
+  return {
+    id: edge.id,
+    edge,
+    d: polyline(points),
+    tip,
+    label: { x: out, y: y0 + (y0 <= row ? 22 : -16), middle: true },
+  };
+}
+
+/** polyline joins points (x, y, x, y …) by horizontal and vertical lines with round corners. */
+function polyline(p: number[]): string {
+  // Points that change nothing would make corners out of nothing.
+  const q: number[] = [];
+  for (let i = 0; i < p.length; i += 2) {
+    const [x, y] = [p[i]!, p[i + 1]!];
+    const k = q.length;
+    if (k >= 2 && Math.abs(q[k - 2]! - x) < 0.5 && Math.abs(q[k - 1]! - y) < 0.5) continue;
+    if (k >= 4) {
+      const sameX = Math.abs(q[k - 4]! - x) < 0.5 && Math.abs(q[k - 2]! - x) < 0.5;
+      const sameY = Math.abs(q[k - 3]! - y) < 0.5 && Math.abs(q[k - 1]! - y) < 0.5;
+      if (sameX || sameY) q.splice(k - 2, 2);
+    }
+    q.push(x, y);
+  }
+  let d = `M${n(q[0]!)} ${n(q[1]!)}`;
+  for (let i = 2; i + 3 < q.length; i += 2) {
+    const [px, py, x, y, nx, ny] = [q[i - 2]!, q[i - 1]!, q[i]!, q[i + 1]!, q[i + 2]!, q[i + 3]!];
+    const before = Math.hypot(x - px, y - py);
+    const after = Math.hypot(nx - x, ny - y);
+    const r = Math.min(7, before / 2, after / 2);
+    d += `L${n(x - ((x - px) / before) * r)} ${n(y - ((y - py) / before) * r)}`;
+    d += `Q${n(x)} ${n(y)} ${n(x + ((nx - x) / after) * r)} ${n(y + ((ny - y) / after) * r)}`;
+  }
+  return `${d}L${n(q[q.length - 2]!)} ${n(q[q.length - 1]!)}`;
 }
 
 /** n writes a coordinate with at most one decimal, so that equal layouts give equal bytes. */

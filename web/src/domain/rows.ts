@@ -30,7 +30,18 @@ export function rows(graph: Graph, layout: Layout, closed: ReadonlySet<string>):
     const expandable = fold || children.length + ways.length > 0;
     const expanded = !fold && expandable && !closed.has(id);
     const depth = level(layout, id);
-    out.push({ key: id, kind: "node", node, level: depth, see: "", target: "", expandable, expanded, position, size });
+    out.push({
+      key: id,
+      kind: "node",
+      node,
+      level: depth,
+      see: "",
+      target: "",
+      expandable,
+      expanded,
+      position,
+      size,
+    });
     if (!expanded) return;
     const total = children.length + ways.length;
     children.forEach((child, i) => {

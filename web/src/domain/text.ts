@@ -11,35 +11,41 @@ export interface Piece {
 /** Longest text that is shown without being asked for, in UTF-16 code units. */
 export const shownAtOnce = 4096;
 
+/** Control characters by their standard names: glyphs for them are missing from most fonts. */
+const control =
+  "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US".split(
+    " ",
+  );
+
 const named: Record<number, string> = {
-  0x061c: "ALM",
-  0x200b: "ZWSP",
-  0x200c: "ZWNJ",
-  0x200d: "ZWJ",
-  0x200e: "LRM",
-  0x200f: "RLM",
-  0x2028: "LINE SEP",
-  0x2029: "PARA SEP",
-  0x202a: "LRE",
-  0x202b: "RLE",
-  0x202c: "PDF",
-  0x202d: "LRO",
-  0x202e: "RLO",
-  0x2060: "WJ",
-  0x2066: "LRI",
-  0x2067: "RLI",
-  0x2068: "FSI",
-  0x2069: "PDI",
-  0x00ad: "SHY",
-  0x180e: "MVS",
-  0xfeff: "BOM",
-  0x0085: "NEL",
+  127: "DEL",
+  1564: "ALM",
+  8203: "ZWSP",
+  8204: "ZWNJ",
+  8205: "ZWJ",
+  8206: "LRM",
+  8207: "RLM",
+  8232: "LINE SEP",
+  8233: "PARA SEP",
+  8234: "LRE",
+  8235: "RLE",
+  8236: "PDF",
+  8237: "LRO",
+  8238: "RLO",
+  8288: "WJ",
+  8294: "LRI",
+  8295: "RLI",
+  8296: "FSI",
+  8297: "PDI",
+  173: "SHY",
+  6158: "MVS",
+  65279: "BOM",
+  133: "NEL",
 };
 
 /** markOf tells how a character is shown in place of itself, or "" when it is harmless. */
 function markOf(code: number): string {
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  if (code === 0x7f) return "\u2421";
+  if (code < 0x20) return control[code]!;
   const name = named[code];
   if (name) return name;
   if (code >= 0x80 && code < 0xa0) return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
@@ -47,7 +53,7 @@ function markOf(code: number): string {
   if ((code >= 0xe0000 && code <= 0xe0fff) || (code >= 0xe000 && code <= 0xf8ff))
     return `U+${code.toString(16).toUpperCase()}`;
   // Halves of a surrogate pair that stand alone.
-  if (code >= 0xd800 && code <= 0xdfff) return "\ufffd";
+  if (code >= 0xd800 && code <= 0xdfff) return "BROKEN";
   return "";
 }
 
@@ -72,7 +78,7 @@ export function pieces(text: string): Piece[] {
 /** visible is the text of one line with every mark written out: for titles, tooltips and accessible names. */
 export function visible(text: string): string {
   return pieces(text)
-    .map((p) => (p.mark === "" ? p.text : p.mark.length === 1 ? p.mark : `[${p.mark}]`))
+    .map((p) => (p.mark === "" ? p.text : `[${p.mark}]`))
     .join("");
 }
 

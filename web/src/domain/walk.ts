@@ -43,7 +43,8 @@ function nearest(l: Layout, id: string, delta: 1 | -1): string | undefined {
   for (const p of l.nodes.values()) {
     const distance = (p.y - from.y) * delta;
     if (p.column !== from.column || p.id === id || distance <= 0) continue;
-    if (!best || distance < best.distance || (distance === best.distance && p.id < best.id)) best = { id: p.id, distance };
+    if (!best || distance < best.distance || (distance === best.distance && p.id < best.id))
+      best = { id: p.id, distance };
   }
   return best?.id;
 }

@@ -17,10 +17,11 @@ interface Props {
 
 export const EdgeLine = memo(function EdgeLine({ placed, title, dim, selected, onSelect }: Props) {
   const { edge, d, tip, label } = placed;
-  const text = edgeLabel(edge.kind, edge.label, edge.count);
+  // Starting a program needs no word; everything else has one, and a number where it stands for several.
+  const text = edge.kind === "spawn" ? "" : edge.label;
+  const times = edge.kind === "spawn" || edge.count < 2 ? "" : `×${count(edge.count)}`;
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: the picture of relations; the tree items name them
-    // biome-ignore lint/a11y/useKeyWithClickEvents: keyboard users follow relations with Shift and the arrows
     <g
       className={css.edge}
       data-edge={edge.id}
@@ -41,8 +42,18 @@ export const EdgeLine = memo(function EdgeLine({ placed, title, dim, selected, o
         <path className={css.bar} d={`M${tip.x - 15} ${tip.y - 3.5}l7 7m0 -7l-7 7`} />
       )}
       {text !== "" && (
-        <text className={css.label} x={label.x} y={label.y}>
+        <text className={css.label} x={label.x} y={label.y} textAnchor={label.middle ? "middle" : "start"}>
           {text}
+        </text>
+      )}
+      {times !== "" && (
+        <text
+          className={css.label}
+          x={label.x}
+          y={label.y + 15}
+          textAnchor={label.middle ? "middle" : "start"}
+        >
+          {times}
         </text>
       )}
     </g>
@@ -72,11 +83,4 @@ export function Stroke({ kind, d }: { kind: EdgeKind; d: string }) {
     default:
       return <path className={css.line} d={d} />;
   }
-}
-
-/** Starting a program needs no word; everything else has one, and a number where it stands for several. */
-function edgeLabel(kind: EdgeKind, label: string, n: number): string {
-  const word = kind === "spawn" ? "" : label;
-  const times = n > 1 && kind !== "spawn" ? `×${count(n)}` : "";
-  return [word, times].filter((t) => t !== "").join(" ");
 }

@@ -1,13 +1,22 @@
 // The graph of a story: cards in one transformed layer, lines in one drawing below them. Positions come from
 // domain/layout and mean something, so nothing can be dragged; pan and zoom belong to the person who looks.
 import { select } from "d3-selection";
-import { type ZoomBehavior, zoom, zoomIdentity, type ZoomTransform } from "d3-zoom";
-import { type KeyboardEvent, memo, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { type ZoomBehavior, type ZoomTransform, zoom, zoomIdentity } from "d3-zoom";
+import {
+  type KeyboardEvent,
+  memo,
+  useCallback,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import type { Gap, Graph, GraphNode, Lane } from "../api/types";
 import type { Focus } from "../domain/focus";
 import type { Layout, PlacedEdge } from "../domain/layout";
 import { rank } from "../domain/severity";
-import { count, label as shorten, plural, visible, words } from "../domain/text";
+import { count, plural, label as shorten, visible, words } from "../domain/text";
 import { clock, touches, type Zone } from "../domain/time";
 import type { Selection } from "../domain/view";
 import { across, level, siblings, step } from "../domain/walk";
@@ -15,8 +24,8 @@ import { KindIcon, kindWord, Maximize, Minus, Plus, StateIcon, stateWord } from 
 import { Button } from "../ui/kit";
 import { SeverityMark } from "../ui/Severity";
 import { Text } from "../ui/Text";
-import css from "./GraphView.module.css";
 import { EdgeLine } from "./EdgeLine";
+import css from "./GraphView.module.css";
 import { Legend } from "./Legend";
 import { counters, description, edgeTitle, hiddenWords } from "./names";
 
@@ -43,7 +52,8 @@ type Detail = "card" | "name" | "dot";
 const detailAt = (k: number): Detail => (k >= 0.7 ? "card" : k >= 0.35 ? "name" : "dot");
 
 export function GraphView(props: GraphViewProps) {
-  const { graph, layout, focus, selection, zone, storyId, onSelect, onExpand, onFold, onDetail, onMove } = props;
+  const { graph, layout, focus, selection, zone, storyId, onSelect, onExpand, onFold, onDetail, onMove } =
+    props;
   const canvas = useRef<HTMLDivElement>(null);
   const layer = useRef<HTMLDivElement>(null);
   const behavior = useRef<ZoomBehavior<HTMLDivElement, unknown> | null>(null);
@@ -91,8 +101,8 @@ export function GraphView(props: GraphViewProps) {
     if (element && behavior.current) select(element).call(behavior.current.transform, t);
   }, []);
 
-  /** fit shows the whole graph; `least` keeps it readable and then shows its beginning. */
-  const fit = useCallback(
+  /** fitTo shows the whole graph; `least` keeps it readable and then shows its beginning. */
+  const fitTo = useCallback(
     (least: number) => {
       const element = canvas.current;
       if (!element || layout.nodes.size === 0) return;
@@ -112,15 +122,19 @@ export function GraphView(props: GraphViewProps) {
     placed.current = storyId;
     try {
       const kept: unknown = JSON.parse(sessionStorage.getItem(`clew.zoom.${storyId}`) ?? "null");
-      if (Array.isArray(kept) && kept.length === 3 && kept.every((v) => typeof v === "number" && Number.isFinite(v))) {
+      if (
+        Array.isArray(kept) &&
+        kept.length === 3 &&
+        kept.every((v) => typeof v === "number" && Number.isFinite(v))
+      ) {
         apply(zoomIdentity.translate(kept[0], kept[1]).scale(kept[2]));
         return;
       }
     } catch {
       // Nothing usable kept.
     }
-    fit(0.72);
-  }, [storyId, layout, fit, apply]);
+    fitTo(0.72);
+  }, [storyId, layout, fitTo, apply]);
 
   /** reveal pans as little as needed to bring a card into sight. */
   const reveal = useCallback(
@@ -156,7 +170,9 @@ export function GraphView(props: GraphViewProps) {
 
   const focusCard = (id: string) => {
     setActive(id);
-    canvas.current?.querySelector<HTMLElement>(`[data-node="${CSS.escape(id)}"]`)?.focus({ preventScroll: true });
+    canvas.current
+      ?.querySelector<HTMLElement>(`[data-node="${CSS.escape(id)}"]`)
+      ?.focus({ preventScroll: true });
   };
 
   const follow = useRef({ from: "", index: 0 });
@@ -223,7 +239,7 @@ export function GraphView(props: GraphViewProps) {
         zoomBy(0.8);
         break;
       case "0":
-        fit(0);
+        fitTo(0);
         break;
     }
   };
@@ -287,9 +303,13 @@ export function GraphView(props: GraphViewProps) {
             selected={focus.edges}
             onSelect={onSelect}
           />
-          <div role="tree" aria-label="Graph of the story" aria-multiselectable="false">
+          <div
+            role="tree"
+            aria-label="Graph of the story"
+            className={css.tree}
+            style={{ width: layout.width, height: layout.height }}
+          >
             {groups.map((g) => (
-              // biome-ignore lint/a11y/useSemanticElements: a group of tree items
               <div key={`${g.lane}/${g.ids[0]}`} role="group" aria-label={laneName(graph, g.lane)}>
                 {g.ids.map((id) => {
                   const n = byId.get(id)!;
@@ -313,7 +333,11 @@ export function GraphView(props: GraphViewProps) {
                       blind={graph.gaps.find(
                         (gap) =>
                           n.kind === "process" &&
-                          touches({ from: Date.parse(gap.from), to: Date.parse(gap.to) }, n.firstSeen, n.lastSeen) &&
+                          touches(
+                            { from: Date.parse(gap.from), to: Date.parse(gap.to) },
+                            n.firstSeen,
+                            n.lastSeen,
+                          ) &&
                           n.firstSeen !== n.lastSeen,
                       )}
                       hidden={hiddenWords(n, zone)}
@@ -335,7 +359,6 @@ export function GraphView(props: GraphViewProps) {
           <Shown graph={graph} />
         </p>
         <Legend graph={graph} />
-        {/* biome-ignore lint/a11y/useSemanticElements: buttons that belong together, not form fields */}
         <div className={css.zoom} role="group" aria-label="Zoom">
           <Button icon aria-label="Zoom out" onPress={() => zoomBy(0.8)}>
             <Minus size={14} aria-hidden="true" />
@@ -344,7 +367,7 @@ export function GraphView(props: GraphViewProps) {
           <Button icon aria-label="Zoom in" onPress={() => zoomBy(1.25)}>
             <Plus size={14} aria-hidden="true" />
           </Button>
-          <Button icon aria-label="Fit the whole graph" onPress={() => fit(0)}>
+          <Button icon aria-label="Fit the whole graph" onPress={() => fitTo(0)}>
             <Maximize size={14} aria-hidden="true" />
           </Button>
         </div>
@@ -400,7 +423,10 @@ const LaneBox = memo(function LaneBox({ lane, gaps, zone, box, selected, onSelec
         aria-pressed={selected}
         onClick={() => onSelect({ type: "lane", id: lane.id })}
       >
-        <KindIcon kind={lane.kind === "host" ? "host" : lane.kind === "internet" ? "endpoint" : "container"} size={13} />
+        <KindIcon
+          kind={lane.kind === "host" ? "host" : lane.kind === "internet" ? "endpoint" : "container"}
+          size={13}
+        />
         <span className={css.laneKind}>{visible(lane.kind)}</span>
         <b>
           <Text>{lane.label}</Text>
@@ -484,8 +510,10 @@ const Card = memo(function Card(props: CardProps) {
   const folded = n.expandToken !== "";
   const marks = counters(n).slice(0, 3);
   const kind = n.kind === "group" ? ((n.of || "process") as typeof n.kind) : n.kind;
-  const sub = n.kind === "group" ? (n.varies.length > 0 ? `varies: ${n.varies.join(", ")}` : "folded") : n.sublabel;
+  const sub =
+    n.kind === "group" ? (n.varies.length > 0 ? `varies: ${n.varies.join(", ")}` : "folded") : n.sublabel;
   return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: the tree around it handles the keys
     <div
       role="treeitem"
       className={css.card}
@@ -512,11 +540,13 @@ const Card = memo(function Card(props: CardProps) {
       onDoubleClick={() => (folded ? onExpand(n.expandToken) : onDetail())}
     >
       <span className={css.kind}>
-        <KindIcon kind={n.kind === "group" ? "group" : kind} size={15} />
+        <KindIcon kind={n.kind === "group" ? "group" : kind} size={17} />
       </span>
       <span className={css.body}>
         <span className={css.name} title={visible(n.label.slice(0, 600))}>
-          <Text short={shorten(n.label, props.h >= 56 ? 42 : 24)}>{n.label}</Text>
+          <Text short={shorten(n.label, n.kind === "file" || n.label.startsWith("/") ? 19 : 42)}>
+            {n.label}
+          </Text>
         </span>
         {props.h >= 40 && sub !== "" && (
           <span className={css.sub}>
@@ -534,12 +564,11 @@ const Card = memo(function Card(props: CardProps) {
         )}
       </span>
       <span className={css.signs}>
-        {n.severity !== "none" && <SeverityMark severity={n.severity} size={11} />}
+        {n.severity !== "none" && <SeverityMark severity={n.severity} size={12} />}
         {n.count > 1 && <span className={css.times}>×{count(n.count)}</span>}
-        {props.h >= 40 && n.state !== "" && n.kind !== "group" && <StateIcon state={n.state} size={8} />}
+        {props.h >= 40 && n.state !== "" && n.kind !== "group" && <StateIcon state={n.state} size={9} />}
       </span>
       {folded && (
-        // biome-ignore lint/a11y/useKeyWithClickEvents: the arrow key right does the same on the card
         <span
           className={css.plus}
           title="Unfold"
@@ -552,7 +581,12 @@ const Card = memo(function Card(props: CardProps) {
           <Plus size={12} />
         </span>
       )}
-      {props.blind && <span className={`${css.blind} hatch`} title="Events were lost during its life: it may have done more" />}
+      {props.blind && (
+        <span
+          className={`${css.blind} hatch`}
+          title="Events were lost during its life: it may have done more"
+        />
+      )}
       <span className="sr">
         {props.hidden}
         {props.blind ? ", events were lost during its life" : ""}

@@ -1,5 +1,5 @@
 // The story as a tree grid: the same nodes, selection and folds as the graph, for reading and for screen readers.
-import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import type { Graph } from "../api/types";
 import type { Focus } from "../domain/focus";
 import type { Layout } from "../domain/layout";
@@ -8,7 +8,16 @@ import { severityWord } from "../domain/severity";
 import { count, visible } from "../domain/text";
 import { clock, type Zone } from "../domain/time";
 import type { Selection } from "../domain/view";
-import { ArrowRight, ChevronDown, ChevronRight, KindIcon, kindWord, Plus, StateIcon, stateWord } from "../ui/icons";
+import {
+  ArrowRight,
+  ChevronDown,
+  ChevronRight,
+  KindIcon,
+  kindWord,
+  Plus,
+  StateIcon,
+  stateWord,
+} from "../ui/icons";
 import { SeverityMark } from "../ui/Severity";
 import { Text } from "../ui/Text";
 import { laneName } from "./GraphView";
@@ -26,18 +35,35 @@ interface Props {
   onDetail: () => void;
 }
 
-export function TreeView({ graph, layout, focus, selection, zone, onSelect, onExpand, onFold, onDetail }: Props) {
+export function TreeView({
+  graph,
+  layout,
+  focus,
+  selection,
+  zone,
+  onSelect,
+  onExpand,
+  onFold,
+  onDetail,
+}: Props) {
   const [closed, setClosed] = useState<ReadonlySet<string>>(new Set());
   const [active, setActive] = useState("");
   const body = useRef<HTMLTableSectionElement>(null);
   const list = useMemo(() => rows(graph, layout, closed), [graph, layout, closed]);
   const selectedNode = focus.nodes[0] ?? "";
-  const stop = list.some((r) => r.key === active) ? active : list.some((r) => r.key === selectedNode) ? selectedNode : list[0]?.key;
+  const stop = list.some((r) => r.key === active)
+    ? active
+    : list.some((r) => r.key === selectedNode)
+      ? selectedNode
+      : list[0]?.key;
 
-  const row = (key: string) => body.current?.querySelector<HTMLElement>(`[data-row="${CSS.escape(key)}"]`);
+  const row = useCallback(
+    (key: string) => body.current?.querySelector<HTMLElement>(`[data-row="${CSS.escape(key)}"]`),
+    [],
+  );
   useEffect(() => {
     if (selectedNode !== "") row(selectedNode)?.scrollIntoView({ block: "nearest" });
-  }, [selectedNode]);
+  }, [selectedNode, row]);
 
   const go = (r: Row | undefined) => {
     if (!r) return;
@@ -96,6 +122,7 @@ export function TreeView({ graph, layout, focus, selection, zone, onSelect, onEx
 
   return (
     <div className={css.frame}>
+      {/* biome-ignore lint/a11y/noNoninteractiveElementToInteractiveRole: a table is what a tree grid is made of */}
       <table role="treegrid" aria-label="Tree of the story" className={css.table}>
         <thead>
           <tr>
@@ -129,7 +156,11 @@ export function TreeView({ graph, layout, focus, selection, zone, onSelect, onEx
                 aria-expanded={r.expandable ? r.expanded : undefined}
                 aria-selected={selected}
                 onFocus={() => setActive(r.key)}
-                onClick={() => (r.kind === "see" ? go(list.find((x) => x.key === r.target)) : onSelect({ type: "node", id: n.id }))}
+                onClick={() =>
+                  r.kind === "see"
+                    ? go(list.find((x) => x.key === r.target))
+                    : onSelect({ type: "node", id: n.id })
+                }
                 onDoubleClick={() => (n.expandToken !== "" ? onExpand(n.expandToken) : onDetail())}
               >
                 {r.kind === "see" ? (
@@ -151,7 +182,6 @@ export function TreeView({ graph, layout, focus, selection, zone, onSelect, onEx
                   <>
                     <td className={css.what} style={{ paddingLeft: 12 + (r.level - 1) * 18 }}>
                       <span className={css.thing}>
-                        {/* biome-ignore lint/a11y/useKeyWithClickEvents: arrow keys on the row do the same */}
                         <span
                           className={css.twist}
                           aria-hidden="true"
@@ -180,7 +210,10 @@ export function TreeView({ graph, layout, focus, selection, zone, onSelect, onEx
                           <Text>{n.sublabel}</Text>
                         </span>
                         {n.state !== "" && (
-                          <span className={css.state} title={`${stateWord[n.state]} ${clock(n.stateAt, zone)}`}>
+                          <span
+                            className={css.state}
+                            title={`${stateWord[n.state]} ${clock(n.stateAt, zone)}`}
+                          >
                             <StateIcon state={n.state} size={8} />
                             <span className="sr">{stateWord[n.state]}</span>
                           </span>

@@ -9,14 +9,19 @@ import { kindWord, stateWord } from "../ui/icons";
 
 /** hidden is what follows the visible text of a card in its accessible name. */
 export function hiddenWords(n: GraphNode, zone: Zone): string {
-  const parts: string[] = [n.kind === "group" ? `${kindWord[(n.of || "process") as keyof typeof kindWord] ?? "thing"} group` : kindWord[n.kind]];
+  const parts: string[] = [
+    n.kind === "group"
+      ? `${kindWord[(n.of || "process") as keyof typeof kindWord] ?? "thing"} group`
+      : kindWord[n.kind],
+  ];
   if (n.count > 1) parts.push(n.kind === "group" ? plural(n.count, "member") : `${n.count} times`);
   if (n.severity !== "none") parts.push(severityWord[n.severity].toLowerCase());
   if (n.signals > 0) parts.push(plural(n.signals, "signal"));
   if (n.spine) parts.push("on the main path");
   if (n.state !== "") parts.push(`${stateWord[n.state]} ${clock(n.stateAt, zone, 0)}`.trim());
   for (const f of n.flags) parts.push(words(f));
-  if (n.children.total > 0) parts.push(`${plural(n.children.total, "child", "children")}, ${n.children.shown} shown`);
+  if (n.children.total > 0)
+    parts.push(`${plural(n.children.total, "child", "children")}, ${n.children.shown} shown`);
   return `, ${parts.map(visible).join(", ")}`;
 }
 
@@ -26,7 +31,8 @@ export function description(graph: Graph, n: GraphNode): string {
   if (n.varies.length > 0) parts.push(`varies: ${n.varies.join(", ")}`);
   if (n.path.length > 0) parts.push(n.path.join(", then "));
   const label = (id: string) => graph.nodes.find((k) => k.id === id)?.label ?? id;
-  for (const a of across(graph, n.id)) parts.push(a.forward ? `${a.label} ${label(a.other)}` : `${a.label}, from ${label(a.other)}`);
+  for (const a of across(graph, n.id))
+    parts.push(a.forward ? `${a.label} ${label(a.other)}` : `${a.label}, from ${label(a.other)}`);
   return visible(parts.join("; "));
 }
 
@@ -38,11 +44,24 @@ export function edgeTitle(graph: Graph, e: GraphEdge): string {
   );
 }
 
-const verbs: Record<string, string> = { file: "files", network: "net", dns: "dns", child: "children", module: "modules" };
+const verbs: Record<string, string> = {
+  file: "files",
+  network: "net",
+  dns: "dns",
+  child: "children",
+  module: "modules",
+};
 
 /** counters of a process, the interesting classes first, only those it has. */
 export function counters(n: GraphNode): { id: string; word: string; n: number }[] {
   const known = ["file", "network", "dns", "child", "module"];
-  const ids = [...known.filter((k) => k in n.did), ...Object.keys(n.did).filter((k) => !known.includes(k)).sort()];
-  return ids.filter((id) => n.did[id]! > 0).map((id) => ({ id, word: verbs[id] ?? words(id), n: n.did[id]! }));
+  const ids = [
+    ...known.filter((k) => k in n.did),
+    ...Object.keys(n.did)
+      .filter((k) => !known.includes(k))
+      .sort(),
+  ];
+  return ids
+    .filter((id) => n.did[id]! > 0)
+    .map((id) => ({ id, word: verbs[id] ?? words(id), n: n.did[id]! }));
 }

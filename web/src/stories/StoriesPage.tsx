@@ -7,7 +7,7 @@ import { usePrefs } from "../app/prefs";
 import { useShortcuts } from "../app/shortcuts";
 import { Failure, Message, Skeleton } from "../app/states";
 import { rank, severityWord } from "../domain/severity";
-import { count, plural, visible, words } from "../domain/text";
+import { count, plural, sentenceCase, visible, words } from "../domain/text";
 import { ago, clock, date, ms } from "../domain/time";
 import { ShieldCheck } from "../ui/icons";
 import { Segments } from "../ui/kit";
@@ -64,7 +64,8 @@ export function StoriesPage() {
     }
   };
 
-  if (error && !data) return <Failure error={error} what="The list of stories" onRetry={() => void refetch()} />;
+  if (error && !data)
+    return <Failure error={error} what="The list of stories" onRetry={() => void refetch()} />;
   return (
     <div className={css.page}>
       <div className={css.head}>
@@ -129,8 +130,8 @@ export function StoriesPage() {
           </table>
           {data && data.total > all.length && (
             <p className={css.more}>
-              The {count(all.length)} highest of {plural(data.total, "story", "stories")}. The command line lists all:{" "}
-              <code className="mono">clew stories</code>
+              The {count(all.length)} highest of {plural(data.total, "story", "stories")}. The command line
+              lists all: <code className="mono">clew stories</code>
             </p>
           )}
         </div>
@@ -201,7 +202,6 @@ function Row({ story: s, current, asOf, onFocus, onOpen }: RowProps) {
         </a>
         <p>
           {s.sentence.map((x, i) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: the spans of one sentence never move
             <Text key={i}>{x.text}</Text>
           ))}
         </p>
@@ -231,10 +231,14 @@ function Row({ story: s, current, asOf, onFocus, onOpen }: RowProps) {
       </td>
       <td>
         <span className={css.state} data-state={s.state}>
-          {words(s.state)}
+          {sentenceCase(words(s.state))}
         </span>
         <small>
-          {s.active ? "still running" : s.verdict !== "" && s.verdict !== "unset" ? words(s.verdict) : visible(s.assignee)}
+          {s.active
+            ? "still running"
+            : s.verdict !== "" && s.verdict !== "unset"
+              ? words(s.verdict)
+              : visible(s.assignee)}
         </small>
       </td>
       <td className={css.right}>
@@ -261,8 +265,9 @@ function Spark({ values }: { values: number[] }) {
     <svg width={values.length * 4} height="16" aria-hidden="true" className={css.spark}>
       {values.map((v, i) => {
         const h = v === 0 ? 1 : 2 + (v / most) * 13;
-        // biome-ignore lint/suspicious/noArrayIndexKey: bars stand for fixed parts of time
-        return <rect key={i} x={i * 4} y={16 - h} width="3" height={h} rx="0.5" data-zero={v === 0 || undefined} />;
+        return (
+          <rect key={i} x={i * 4} y={16 - h} width="3" height={h} rx="0.5" data-zero={v === 0 || undefined} />
+        );
       })}
     </svg>
   );
@@ -270,7 +275,10 @@ function Spark({ values }: { values: number[] }) {
 
 function Empty({ all, onAll }: { all: number; onAll: () => void }) {
   return (
-    <Message icon={<ShieldCheck size={24} aria-hidden="true" />} title={all === 0 ? "No stories yet" : "No story in this state"}>
+    <Message
+      icon={<ShieldCheck size={24} aria-hidden="true" />}
+      title={all === 0 ? "No stories yet" : "No story in this state"}
+    >
       {all === 0 ? (
         <>
           <p>Nothing that happened so far makes a story. Single weak signals are kept and stay searchable.</p>

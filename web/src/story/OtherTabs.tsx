@@ -52,7 +52,9 @@ export function SignalsTab({ story, onSelect }: { story: Story; onSelect: (sel: 
                   ) : (
                     visible(s.rule.name)
                   )}
-                  {s.suppressed > 0 && <span className={css.dim}> and {count(s.suppressed)} more, rate-limited</span>}
+                  {s.suppressed > 0 && (
+                    <span className={css.dim}> and {count(s.suppressed)} more, rate-limited</span>
+                  )}
                 </td>
                 <td className={css.what}>
                   <Text>{s.text.map((t) => t.text).join("")}</Text>
@@ -73,7 +75,9 @@ export function SignalsTab({ story, onSelect }: { story: Story; onSelect: (sel: 
           })}
         </tbody>
       </table>
-      {story.signals.length === 0 && <p className={css.empty}>No signal is stored for this story any more.</p>}
+      {story.signals.length === 0 && (
+        <p className={css.empty}>No signal is stored for this story any more.</p>
+      )}
     </div>
   );
 }
@@ -117,7 +121,7 @@ export function ContextTab({ story }: { story: Story }) {
           ))}
         </tbody>
       </table>
-      <h3 className={css.heading}>Links: why these belong together</h3>
+      <h2 className={css.heading}>Links: why these belong together</h2>
       <table className={css.table} aria-label="Links">
         <thead>
           <tr>
@@ -144,7 +148,9 @@ export function ContextTab({ story }: { story: Story }) {
           ))}
         </tbody>
       </table>
-      {story.links.length === 0 && <p className={css.empty}>One context, or contexts inside each other: no link was needed.</p>}
+      {story.links.length === 0 && (
+        <p className={css.empty}>One context, or contexts inside each other: no link was needed.</p>
+      )}
     </div>
   );
 }
@@ -180,7 +186,7 @@ export function JsonTab({ story }: { story: Story }) {
         </Button>
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region is reachable by keyboard */}
-      <pre className="mono" tabIndex={0} aria-label="The story as JSON">
+      <pre className="mono" role="region" tabIndex={0} aria-label="The story as JSON">
         {visibleLines(text.slice(0, shownChars))}
         {text.length > shownChars && "\n… download for the rest"}
       </pre>

@@ -3,10 +3,10 @@ import { type ReactNode, useState } from "react";
 import { useEvents } from "../api/queries";
 import type { Entry, GraphEdge, GraphNode, Lane, Story } from "../api/types";
 import { usePrefs } from "../app/prefs";
-import { findEntry, type Focus, within } from "../domain/focus";
+import { type Focus, findEntry, within } from "../domain/focus";
 import type { Layout } from "../domain/layout";
 import { severityWord } from "../domain/severity";
-import { count, path as shortPath, plural, sentenceCase, visible, words } from "../domain/text";
+import { count, plural, sentenceCase, path as shortPath, visible, words } from "../domain/text";
 import { clock, duration, full, ms } from "../domain/time";
 import type { Selection } from "../domain/view";
 import labels from "../gen/labels.json";
@@ -39,7 +39,19 @@ export function Panel(props: Props) {
   return <SummaryPanel {...props} missing={sel !== null} />;
 }
 
-function Head({ icon, title, sub, onClose, sev }: { icon: ReactNode; title: string; sub: ReactNode; sev?: ReactNode; onClose: () => void }) {
+function Head({
+  icon,
+  title,
+  sub,
+  onClose,
+  sev,
+}: {
+  icon: ReactNode;
+  title: string;
+  sub: ReactNode;
+  sev?: ReactNode;
+  onClose: () => void;
+}) {
   return (
     <header className={css.head}>
       <div className={css.headRow}>
@@ -95,15 +107,25 @@ function Facts({ items }: { items: { label: string; value: string; mono?: boolea
           <dt title={f.note}>{f.label}</dt>
           <dd>
             <Text mono={f.mono ?? false}>{f.value}</Text>
+            <CopyButton value={f.value} what={f.label} />
           </dd>
-          <CopyButton value={f.value} what={f.label} />
         </div>
       ))}
     </dl>
   );
 }
 
-function NodeLink({ story, id, onSelect, note }: { story: Story; id: string; onSelect: Props["onSelect"]; note?: string }) {
+function NodeLink({
+  story,
+  id,
+  onSelect,
+  note,
+}: {
+  story: Story;
+  id: string;
+  onSelect: Props["onSelect"];
+  note?: string;
+}) {
   const n = story.graph.nodes.find((k) => k.id === id);
   if (!n) return null;
   return (
@@ -118,7 +140,15 @@ function NodeLink({ story, id, onSelect, note }: { story: Story; id: string; onS
   );
 }
 
-function EntryList({ story, entries, onSelect }: { story: Story; entries: Entry[]; onSelect: Props["onSelect"] }) {
+function EntryList({
+  story,
+  entries,
+  onSelect,
+}: {
+  story: Story;
+  entries: Entry[];
+  onSelect: Props["onSelect"];
+}) {
   const { zone } = usePrefs();
   const [all, setAll] = useState(false);
   const shown = all ? entries : entries.slice(0, 12);
@@ -146,7 +176,9 @@ function EntryList({ story, entries, onSelect }: { story: Story; entries: Entry[
           All {entries.length}
         </Button>
       )}
-      {entries.length === 0 && <p className={css.dim}>No entry of the timeline names {story.id === "" ? "it" : "this"}.</p>}
+      {entries.length === 0 && (
+        <p className={css.dim}>No entry of the timeline names {story.id === "" ? "it" : "this"}.</p>
+      )}
     </>
   );
 }
@@ -184,8 +216,10 @@ function NodePanel({ story, layout, node: n, onSelect, onExpand }: Props & { nod
         onClose={() => onSelect(null)}
         sub={
           <>
-            {kindWord[n.kind]} {n.sublabel !== "" && <>· {visible(n.sublabel)} </>}· {clock(n.firstSeen, zone)}
-            {n.lastSeen !== n.firstSeen && ` – ${clock(n.lastSeen, zone)}`} <State state={n.state} at={n.stateAt} />
+            {kindWord[n.kind]} {n.sublabel !== "" && <>· {visible(n.sublabel)} </>}·{" "}
+            {clock(n.firstSeen, zone)}
+            {n.lastSeen !== n.firstSeen && ` – ${clock(n.lastSeen, zone)}`}{" "}
+            <State state={n.state} at={n.stateAt} />
           </>
         }
         sev={
@@ -221,18 +255,21 @@ function NodePanel({ story, layout, node: n, onSelect, onExpand }: Props & { nod
         <Section title={`${count(n.count)} folded into one`}>
           <p className={css.dim}>
             {n.varies.length > 0 ? `What varies: ${visible(n.varies.join(", "))}. ` : ""}
-            {n.foldReason === "budget" ? "Folded to keep the graph readable." : "None is more severe than shown."}
+            {n.foldReason === "budget"
+              ? "Folded to keep the graph readable."
+              : "None is more severe than shown."}
           </p>
           <ul className={css.members}>
-            {(n.members.length > 0 ? n.members.map((m) => ({ ...m })) : n.samples.map((s) => ({ id: s, label: s, at: "", severity: "none" as const }))).map(
-              (m) => (
-                <li key={m.id}>
-                  <SeverityWithWord severity={m.severity} size={9} />
-                  <Text>{m.label}</Text>
-                  <small>{clock(m.at, zone)}</small>
-                </li>
-              ),
-            )}
+            {(n.members.length > 0
+              ? n.members.map((m) => ({ ...m }))
+              : n.samples.map((s) => ({ id: s, label: s, at: "", severity: "none" as const }))
+            ).map((m) => (
+              <li key={m.id}>
+                <SeverityWithWord severity={m.severity} size={9} />
+                <Text>{m.label}</Text>
+                <small>{clock(m.at, zone)}</small>
+              </li>
+            ))}
           </ul>
           {n.expandToken !== "" && (
             <Button look="line" onPress={() => onExpand(n.expandToken)}>
@@ -261,7 +298,10 @@ function NodePanel({ story, layout, node: n, onSelect, onExpand }: Props & { nod
                 mono: true,
                 note: a.field,
               })),
-              { label: lane ? sentenceCase(lane.kind) : "", value: lane ? `${lane.label}${lane.sublabel === "" ? "" : ` · ${lane.sublabel}`}` : "" },
+              {
+                label: lane ? sentenceCase(lane.kind) : "",
+                value: lane ? `${lane.label}${lane.sublabel === "" ? "" : ` · ${lane.sublabel}`}` : "",
+              },
               { label: "First seen", value: full(n.firstSeen, zone) },
               { label: "Last seen", value: n.lastSeen === n.firstSeen ? "" : full(n.lastSeen, zone) },
             ]}
@@ -344,18 +384,24 @@ function relation(e: GraphEdge): string {
   return `${visible(word)}${e.count > 1 ? ` ×${count(e.count)}` : ""}${e.refused ? " (refused)" : ""}`;
 }
 
+/** The label of a field path: its own, or that of its last part in the message it belongs to. */
 function fieldLabel(field: string, label: string): string {
   if (label !== "" && label !== field) return label;
-  const known = labels.fields as Record<string, string>;
-  if (known[field]) return known[field];
-  const inner = labels as Record<string, Record<string, string>>;
-  const [first, ...rest] = field.split(".");
-  return inner[first ?? ""]?.[rest.join(".")] ?? field;
+  const all: Record<string, Record<string, string>> = labels;
+  const whole = all.fields?.[field];
+  if (whole) return whole;
+  const [kind = "", ...rest] = field.split(".");
+  if (kind === "process" && rest.length === 1) return all.process?.[rest[0]!] ?? field;
+  const last = rest.at(-1) ?? "";
+  const found = rest.includes("file") || kind === "file" ? all.file?.[last] : all.address?.[last];
+  return found ? `${sentenceCase(words(rest.at(-2) ?? kind))} ${found.toLowerCase()}` : field;
 }
 
 function EdgePanel({ story, edge: e, onSelect }: Props & { edge: GraphEdge }) {
   const { zone } = usePrefs();
-  const entries = story.timeline.items.filter((x) => x.edgeIds.includes(e.id) || (x.nodeIds.includes(e.source) && x.nodeIds.includes(e.target)));
+  const entries = story.timeline.items.filter(
+    (x) => x.edgeIds.includes(e.id) || (x.nodeIds.includes(e.source) && x.nodeIds.includes(e.target)),
+  );
   return (
     <>
       <Head
@@ -381,7 +427,10 @@ function EdgePanel({ story, edge: e, onSelect }: Props & { edge: GraphEdge }) {
       <Section title="Operations">
         <Facts
           items={[
-            ...Object.entries(e.ops).map(([op, n]) => ({ label: words(op), value: `${count(n)}${e.refused ? ", refused" : ""}` })),
+            ...Object.entries(e.ops).map(([op, n]) => ({
+              label: words(op),
+              value: `${count(n)}${e.refused ? ", refused" : ""}`,
+            })),
             { label: "First", value: full(e.firstSeen, zone) },
             { label: "Last", value: e.lastSeen === e.firstSeen ? "" : full(e.lastSeen, zone) },
           ]}
@@ -476,7 +525,8 @@ function LanePanel({ story, lane, onSelect }: Props & { lane: Lane }) {
         title={lane.label}
         sub={
           <>
-            {visible(lane.kind)} {lane.sublabel !== "" && <>· {visible(lane.sublabel)}</>} <State state={lane.state} at={lane.stateAt} />
+            {visible(lane.kind)} {lane.sublabel !== "" && <>· {visible(lane.sublabel)}</>}{" "}
+            <State state={lane.state} at={lane.stateAt} />
           </>
         }
         onClose={() => onSelect(null)}
@@ -487,13 +537,17 @@ function LanePanel({ story, lane, onSelect }: Props & { lane: Lane }) {
             {gaps.map((g) => (
               <li key={g.from}>
                 <i className={`${css.gapSign} hatch`} />
-                {g.text !== "" ? visible(g.text) : plural(g.lost, "event lost", "events lost")}, {clock(g.from, zone)} – {clock(g.to, zone)}
+                {g.text !== "" ? visible(g.text) : plural(g.lost, "event lost", "events lost")},{" "}
+                {clock(g.from, zone)} – {clock(g.to, zone)}
               </li>
             ))}
           </ul>
         </Section>
       )}
-      <Section title="What happened here" aside={<span className={css.n}>{plural(nodes.length, "node")}</span>}>
+      <Section
+        title="What happened here"
+        aside={<span className={css.n}>{plural(nodes.length, "node")}</span>}
+      >
         <div className={css.crumbs}>
           {severe.map((n) => (
             <NodeLink key={n.id} story={story} id={n.id} onSelect={onSelect} />
@@ -510,7 +564,12 @@ function SummaryPanel({ story, onSelect, missing }: Props & { missing: boolean }
   for (const e of story.timeline.items) {
     if (e.kind !== "signal" || !e.rule) continue;
     const known = rules.get(e.rule.id);
-    rules.set(e.rule.id, { name: e.rule.name, severity: e.severity, entry: known?.entry ?? e.id, n: (known?.n ?? 0) + e.count });
+    rules.set(e.rule.id, {
+      name: e.rule.name,
+      severity: e.severity,
+      entry: known?.entry ?? e.id,
+      n: (known?.n ?? 0) + e.count,
+    });
   }
   return (
     <>
@@ -547,7 +606,9 @@ function SummaryPanel({ story, onSelect, missing }: Props & { missing: boolean }
           <ul className={css.score}>
             {story.scoreParts.map((p) => (
               <li key={p.text}>
-                <b data-minus={p.points < 0 || undefined}>{p.points < 0 ? `−${-p.points}` : `+${p.points}`}</b>
+                <b data-minus={p.points < 0 || undefined}>
+                  {p.points < 0 ? `−${-p.points}` : `+${p.points}`}
+                </b>
                 <span>{visible(p.text)}</span>
               </li>
             ))}
@@ -569,7 +630,10 @@ function SummaryPanel({ story, onSelect, missing }: Props & { missing: boolean }
           ))}
         </ul>
       </Section>
-      <Section title="Execution contexts" aside={<span className={css.n}>{count(story.contexts.length)}</span>}>
+      <Section
+        title="Execution contexts"
+        aside={<span className={css.n}>{count(story.contexts.length)}</span>}
+      >
         <Contexts contexts={story.contexts} />
       </Section>
       {story.links.length > 0 && (
@@ -597,7 +661,8 @@ function SummaryPanel({ story, onSelect, missing }: Props & { missing: boolean }
               <li key={a.at + a.kind}>
                 <small>{clock(a.at, zone, 0)}</small>
                 <span>
-                  <b>{visible(a.by)}</b> {visible(words(a.kind))} {a.to !== "" && <>→ {visible(words(a.to))}</>} {visible(a.comment)}
+                  <b>{visible(a.by)}</b> {visible(words(a.kind))}{" "}
+                  {a.to !== "" && <>→ {visible(words(a.to))}</>} {visible(a.comment)}
                 </span>
               </li>
             ))}
@@ -661,7 +726,8 @@ function Events({ ids, open = false }: { ids: string[]; open?: boolean }) {
         (data ?? []).map((e) => (
           <details key={e.id} className={css.event} open={(data ?? []).length === 1}>
             <summary>
-              <b>{visible(e.kind)}</b> {clock(e.at, zone, 6)} <span className={`mono ${css.dim}`}>{visible(e.id)}</span>
+              <b>{visible(e.kind)}</b> {clock(e.at, zone, 6)}{" "}
+              <span className={`mono ${css.dim}`}>{visible(e.id)}</span>
             </summary>
             <Facts
               items={Object.entries(e.fields)

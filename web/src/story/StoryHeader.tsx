@@ -1,12 +1,11 @@
 // What happened, in one sentence: everything below is evidence for it.
-import { useState } from "react";
 import type { Story } from "../api/types";
 import { usePrefs } from "../app/prefs";
 import { findEntry } from "../domain/focus";
-import { count, plural, visible, words } from "../domain/text";
+import { count, plural, sentenceCase, visible, words } from "../domain/text";
 import { clock, date, duration, ms, type Range, zoneName } from "../domain/time";
 import type { Selection } from "../domain/view";
-import { Clock, KindIcon, StateIcon, stateWord, TriangleAlert, X } from "../ui/icons";
+import { Clock, KindIcon, StateIcon, stateWord, TriangleAlert } from "../ui/icons";
 import { Button, Disclosed } from "../ui/kit";
 import { SeverityChip } from "../ui/Severity";
 import { Text } from "../ui/Text";
@@ -20,8 +19,9 @@ interface Props {
 
 export function StoryHeader({ story, onSelect, onRange }: Props) {
   const { zone } = usePrefs();
-  const [hideLoss, setHideLoss] = useState(false);
-  const hosts = story.graph.lanes.filter((l) => l.kind === "host" || l.kind === "container" || l.kind === "pod");
+  const hosts = story.graph.lanes.filter(
+    (l) => l.kind === "host" || l.kind === "container" || l.kind === "pod",
+  );
   return (
     <header className={css.header}>
       <div className={css.title}>
@@ -30,24 +30,23 @@ export function StoryHeader({ story, onSelect, onRange }: Props) {
           <Text>{story.title}</Text>
         </h1>
         <span className={css.state} data-state={story.state}>
-          {words(story.state)}
+          {sentenceCase(words(story.state))}
           {story.verdict !== "" && story.verdict !== "unset" && <> · {words(story.verdict)}</>}
           {story.assignee !== "" && <> · {visible(story.assignee)}</>}
         </span>
-        {story.recording && <span className={css.recording}>recording</span>}
       </div>
       <p className={css.sentence} data-testid="sentence">
         {story.sentence.map((s, i) =>
           s.node === "" && s.lane === "" ? (
-            // biome-ignore lint/suspicious/noArrayIndexKey: the clauses of a sentence never move
             <Text key={i}>{s.text}</Text>
           ) : (
             <button
-              // biome-ignore lint/suspicious/noArrayIndexKey: the clauses of a sentence never move
               key={i}
               type="button"
               className={css.clause}
-              onClick={() => onSelect(s.node === "" ? { type: "lane", id: s.lane } : { type: "node", id: s.node })}
+              onClick={() =>
+                onSelect(s.node === "" ? { type: "lane", id: s.lane } : { type: "node", id: s.node })
+              }
             >
               <Text>{s.text}</Text>
             </button>
@@ -59,8 +58,9 @@ export function StoryHeader({ story, onSelect, onRange }: Props) {
         <li>
           <Clock size={13} aria-hidden="true" />
           <span title={`${story.firstSeen} – ${story.lastSeen}`}>
-            {date(story.firstSeen, zone)} <b>{clock(story.firstSeen, zone, 0)}</b> – <b>{clock(story.lastSeen, zone, 0)}</b>{" "}
-            {zoneName(zone)} ({duration(ms(story.lastSeen) - ms(story.firstSeen))})
+            {date(story.firstSeen, zone)} <b>{clock(story.firstSeen, zone, 0)}</b> –{" "}
+            <b>{clock(story.lastSeen, zone, 0)}</b> {zoneName(zone)} (
+            {duration(ms(story.lastSeen) - ms(story.firstSeen))})
           </span>
         </li>
         {hosts.map((l) => (
@@ -83,36 +83,45 @@ export function StoryHeader({ story, onSelect, onRange }: Props) {
           </li>
         )}
         <li className={css.counters}>
-          <b>{count(story.signals.length || story.signalCount)}</b> signals · <b>{count(story.events)}</b> events as{" "}
-          <b>{count(story.graph.nodes.length)}</b> nodes
+          <b>{count(story.signals.length || story.signalCount)}</b> signals · <b>{count(story.events)}</b>{" "}
+          events as <b>{count(story.graph.nodes.length)}</b> nodes
         </li>
       </ul>
-      {story.tactics.length > 0 && (
-        <ol className={css.ribbon} aria-label="Tactics in order of their first sign">
-          {story.tactics.map((t) => (
-            <li key={t.id} title={`${t.id} ${clock(t.at, zone)}`}>
-              {visible(t.name)}
-            </li>
-          ))}
-        </ol>
-      )}
-      {!hideLoss &&
-        story.gaps.map((g) => (
-          <div key={g.laneId + g.from} className={css.loss} role="note">
-            <TriangleAlert size={14} aria-hidden="true" />
-            <span>
-              <b>{lossText(story, g)}</b>, {clock(g.from, zone, 0)} – {clock(g.to, zone, 0)}
-              {g.reason !== "" && ` (${words(g.reason)})`}. The graph may be incomplete there.
-            </span>
-            <Button look="link" onPress={() => onRange({ from: ms(g.from) - 10_000, to: ms(g.to) + 10_000 })}>
-              Show in timeline
-            </Button>
-            <Button icon aria-label="Hide this line" onPress={() => setHideLoss(true)}>
-              <X size={14} aria-hidden="true" />
-            </Button>
-          </div>
-        ))}
+      <div className={css.line}>
+        {story.tactics.length > 0 && (
+          <ol className={css.ribbon} aria-label="Tactics in order of their first sign">
+            {story.tactics.map((t) => (
+              <li key={t.id} title={`${t.id} ${clock(t.at, zone)}`}>
+                {visible(t.name)}
+              </li>
+            ))}
+          </ol>
+        )}
+        <Loss story={story} onRange={onRange} />
+      </div>
     </header>
+  );
+}
+
+/** What was not seen inside the story's time. It cannot be hidden: it bounds what the page can tell. */
+function Loss({ story, onRange }: { story: Story; onRange: Props["onRange"] }) {
+  const { zone } = usePrefs();
+  const [first, ...more] = story.gaps;
+  if (!first) return null;
+  return (
+    <div className={css.loss} role="note">
+      <TriangleAlert size={14} aria-hidden="true" />
+      <span title={`${words(first.reason)}. The graph may be incomplete there.`}>
+        <b>{lossText(story, first)}</b>, {clock(first.from, zone, 0)} – {clock(first.to, zone, 0)}
+        {more.length > 0 && ` and ${plural(more.length, "more gap")}`}
+      </span>
+      <Button
+        look="link"
+        onPress={() => onRange({ from: ms(first.from) - 10_000, to: ms(first.to) + 10_000 })}
+      >
+        Show
+      </Button>
+    </div>
   );
 }
 
@@ -142,7 +151,12 @@ function WhyScore({ story, onSelect }: { story: Story; onSelect: (sel: Selection
                     const entry = findEntry(story.timeline.items, id);
                     return (
                       entry && (
-                        <button key={id} type="button" onClick={() => onSelect({ type: "entry", id })} title={visible(entry.text.map((t) => t.text).join(""))}>
+                        <button
+                          key={id}
+                          type="button"
+                          onClick={() => onSelect({ type: "entry", id })}
+                          title={visible(entry.text.map((t) => t.text).join(""))}
+                        >
                           {clock(entry.at, zone, 1)}
                         </button>
                       )

@@ -1,6 +1,14 @@
 // One story: header, graph or tree, timeline, and the evidence for what is selected.
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { type KeyboardEvent, type PointerEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  type PointerEvent,
+  useCallback,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { useStory } from "../api/queries";
 import type { Story } from "../api/types";
 import { usePrefs } from "../app/prefs";
@@ -37,11 +45,12 @@ export function StoryPage() {
   const open = useMemo(() => openTokens(search), [search]);
   const query = useStory(id, open);
 
-  if (query.error && !query.data) return <Failure error={query.error} what="This story" onRetry={() => void query.refetch()} />;
+  if (query.error && !query.data)
+    return <Failure error={query.error} what="This story" onRetry={() => void query.refetch()} />;
   if (!query.data) return <Loading />;
   if (query.data.id === "") {
     return (
-      <Message title="There is no such story">
+      <Message level={1} title="There is no such story">
         <p>It may be beyond retention, or it went into another one.</p>
       </Message>
     );
@@ -143,7 +152,11 @@ function Loaded({ latest, search, open }: { latest: Story; search: StorySearch; 
     (token: string) => {
       const fold = story.graph.nodes.find((n) => n.expandToken === token);
       if (fold) {
-        unfolded.current.set(token, { token, label: fold.label, members: new Set(fold.members.map((m) => m.id)) });
+        unfolded.current.set(token, {
+          token,
+          label: fold.label,
+          members: new Set(fold.members.map((m) => m.id)),
+        });
       }
       if (!open.includes(token)) set({ open: toggled(open, token) });
     },
@@ -176,9 +189,21 @@ function Loaded({ latest, search, open }: { latest: Story; search: StorySearch; 
   };
   const tabKeys = ["investigate", "signals", "context", "json"] as const;
   useShortcuts("Story", [
-    ...tabKeys.map((t, i) => ({ keys: String(i + 1), what: `tab ${t}`, run: () => set({ tab: t === "investigate" ? undefined : t }) })),
-    { keys: "v", what: "graph or tree", run: () => set({ view: view === "graph" ? "tree" : undefined, tab: undefined }) },
-    { keys: "w", what: "to the graph or tree", run: () => focusIn('[role="treeitem"][tabindex="0"], [role="treegrid"] tr[tabindex="0"]') },
+    ...tabKeys.map((t, i) => ({
+      keys: String(i + 1),
+      what: `tab ${t}`,
+      run: () => set({ tab: t === "investigate" ? undefined : t }),
+    })),
+    {
+      keys: "v",
+      what: "graph or tree",
+      run: () => set({ view: view === "graph" ? "tree" : undefined, tab: undefined }),
+    },
+    {
+      keys: "w",
+      what: "to the graph or tree",
+      run: () => focusIn('[role="treeitem"][tabindex="0"], [role="treegrid"] tr[tabindex="0"]'),
+    },
     { keys: "t", what: "to the timeline", run: () => focusIn('#timeline [role="row"][tabindex="0"]') },
     {
       keys: "p",
@@ -237,7 +262,12 @@ function Loaded({ latest, search, open }: { latest: Story; search: StorySearch; 
               )}
             </span>
             {open.map((token) => (
-              <Button key={token} look="chip" aria-label={`Fold ${unfolded.current.get(token)?.label ?? token}`} onPress={() => fold(token)}>
+              <Button
+                key={token}
+                look="chip"
+                aria-label={`Fold ${unfolded.current.get(token)?.label ?? token}`}
+                onPress={() => fold(token)}
+              >
                 {visible(unfolded.current.get(token)?.label ?? "unfolded")} <X size={12} aria-hidden="true" />
               </Button>
             ))}
@@ -266,7 +296,10 @@ function Loaded({ latest, search, open }: { latest: Story; search: StorySearch; 
               <section className={css.picture} aria-label={view === "graph" ? "Graph" : "Tree"}>
                 {story.graph.nodes.length === 0 ? (
                   <Message title="No graph">
-                    <p>No process, file or address of this story is known. The timeline below has what there is.</p>
+                    <p>
+                      No process, file or address of this story is known. The timeline below has what there
+                      is.
+                    </p>
                   </Message>
                 ) : view === "graph" ? (
                   <GraphView
@@ -329,14 +362,29 @@ function Loaded({ latest, search, open }: { latest: Story; search: StorySearch; 
                   max={720}
                   onChange={(panelWidth) => prefs.set({ panelWidth })}
                 />
-                <aside className={css.panel} style={{ width: prefs.panelWidth }} aria-label="Evidence" ref={panel} tabIndex={-1}>
-                  <Panel story={story} layout={layout} selection={sel} focus={focus} onSelect={onSelect} onExpand={onExpand} />
+                <aside
+                  className={css.panel}
+                  style={{ width: prefs.panelWidth }}
+                  aria-label="Evidence"
+                  ref={panel}
+                  tabIndex={-1}
+                >
+                  <Panel
+                    story={story}
+                    layout={layout}
+                    selection={sel}
+                    focus={focus}
+                    onSelect={onSelect}
+                    onExpand={onExpand}
+                  />
                 </aside>
               </>
             )}
           </div>
         )}
-        {tab === "signals" && <SignalsTab story={story} onSelect={(s) => set({ sel: selectionText(s), tab: undefined })} />}
+        {tab === "signals" && (
+          <SignalsTab story={story} onSelect={(s) => set({ sel: selectionText(s), tab: undefined })} />
+        )}
         {tab === "context" && <ContextTab story={story} />}
         {tab === "json" && <JsonTab story={story} />}
       </Tabs>
@@ -367,7 +415,6 @@ function Splitter({ label, orientation, value, min, max, onChange }: SplitterPro
   const bound = (v: number) => Math.max(min, Math.min(max, Math.round(v)));
   const position = (event: PointerEvent) => (orientation === "horizontal" ? event.clientY : event.clientX);
   return (
-    // biome-ignore lint/a11y/useSemanticElements: a separator that moves
     <div
       role="separator"
       tabIndex={0}

@@ -105,6 +105,7 @@ export function TimeStrip({ strip: s, range, zone, onRange }: Props) {
   const lost = s.bars.reduce((sum, b) => sum + b.lost, 0);
   return (
     <div className={css.outer}>
+      {/* biome-ignore lint/a11y/noStaticElementInteractions: the thumbs inside do the same by keyboard */}
       <div
         ref={box}
         className={css.box}
@@ -124,7 +125,13 @@ export function TimeStrip({ strip: s, range, zone, onRange }: Props) {
           )}${lost > 0 ? `, ${count(lost)} lost` : ""}`}
         >
           <defs>
-            <pattern id="gap-hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+            <pattern
+              id="gap-hatch"
+              width="5"
+              height="5"
+              patternUnits="userSpaceOnUse"
+              patternTransform="rotate(45)"
+            >
               <rect width="2" height="5" className={css.hatch} />
             </pattern>
           </defs>
@@ -137,11 +144,25 @@ export function TimeStrip({ strip: s, range, zone, onRange }: Props) {
                   .map(([sev, n]) => `, ${n} ${severityWord[sev as keyof typeof severityWord].toLowerCase()}`)
                   .join("")}${b.lost > 0 ? `, ${b.lost} lost` : ""}`}</title>
                 {b.gap && (
-                  <rect x={left} y={0} width={Math.max(6, width / s.bars.length)} height={base} fill="url(#gap-hatch)" className={css.gap} />
+                  <rect
+                    x={left}
+                    y={0}
+                    width={Math.max(6, width / s.bars.length)}
+                    height={base}
+                    fill="url(#gap-hatch)"
+                    className={css.gap}
+                  />
                 )}
                 <rect x={left} y={base - h} width={barWidth} height={h} rx="1" className={css.bar} />
                 {b.worst !== "none" && (
-                  <svg x={left + barWidth / 2 - 4.5} y={Math.max(0, base - h - 11)} width="9" height="9" viewBox="0 0 12 12" data-sev={b.worst}>
+                  <svg
+                    x={left + barWidth / 2 - 4.5}
+                    y={Math.max(0, base - h - 11)}
+                    width="9"
+                    height="9"
+                    viewBox="0 0 12 12"
+                    data-sev={b.worst}
+                  >
                     <SeverityShape severity={b.worst} />
                   </svg>
                 )}
@@ -152,7 +173,12 @@ export function TimeStrip({ strip: s, range, zone, onRange }: Props) {
           {ticks(s, width).map((t) => (
             <g key={t}>
               <line x1={x(t)} x2={x(t)} y1={base} y2={base + 4} className={css.axis} />
-              <text x={x(t)} y={base + 15} className={css.tick} textAnchor={x(t) < 30 ? "start" : x(t) > width - 30 ? "end" : "middle"}>
+              <text
+                x={x(t)}
+                y={base + 15}
+                className={css.tick}
+                textAnchor={x(t) < 30 ? "start" : x(t) > width - 30 ? "end" : "middle"}
+              >
                 {clockOf(t, zone, s.to - s.from < 20_000 ? 1 : 0)}
               </text>
             </g>

@@ -13,8 +13,8 @@ import { ArrowRight, ChevronDown, ChevronRight } from "../ui/icons";
 import { Button } from "../ui/kit";
 import { SeverityMark } from "../ui/Severity";
 import { Text } from "../ui/Text";
-import { TimeStrip } from "./TimeStrip";
 import css from "./TimelineView.module.css";
+import { TimeStrip } from "./TimeStrip";
 
 interface Props {
   story: Story;
@@ -47,7 +47,17 @@ interface Line {
   depth: number;
 }
 
-export function TimelineView({ story, focus, selection, range, kinds, zone, onSelect, onRange, onKinds }: Props) {
+export function TimelineView({
+  story,
+  focus,
+  selection,
+  range,
+  kinds,
+  zone,
+  onSelect,
+  onRange,
+  onKinds,
+}: Props) {
   const items = story.timeline.items;
   const [unfolded, setUnfolded] = useState<ReadonlySet<string>>(new Set());
   const scroller = useRef<HTMLDivElement>(null);
@@ -60,7 +70,10 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
         .filter((k) => k.n > 0),
     [items],
   );
-  const shown = useMemo(() => new Set(kinds === undefined ? present.map((k) => k.kind) : kinds.split(",")), [kinds, present]);
+  const shown = useMemo(
+    () => new Set(kinds === undefined ? present.map((k) => k.kind) : kinds.split(",")),
+    [kinds, present],
+  );
 
   const lines = useMemo(() => {
     const out: Line[] = [];
@@ -92,7 +105,7 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
 
   const stop = lines.some((l) => l.entry.id === active)
     ? active
-    : (lines[firstMarked >= 0 ? firstMarked : 0]?.entry.id ?? "");
+    : (lines[Math.max(0, firstMarked)]?.entry.id ?? "");
 
   const go = (index: number) => {
     const line = lines[Math.max(0, Math.min(lines.length - 1, index))];
@@ -101,7 +114,9 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
     onSelect({ type: "entry", id: line.entry.id });
     virtual.scrollToIndex(lines.indexOf(line), { align: "auto" });
     requestAnimationFrame(() =>
-      scroller.current?.querySelector<HTMLElement>(`[data-entry="${CSS.escape(line.entry.id)}"]`)?.focus({ preventScroll: true }),
+      scroller.current
+        ?.querySelector<HTMLElement>(`[data-entry="${CSS.escape(line.entry.id)}"]`)
+        ?.focus({ preventScroll: true }),
     );
   };
   const toggle = (id: string) =>
@@ -114,14 +129,25 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const i = lines.findIndex((l) => l.entry.id === stop);
     const line = lines[i];
-    const to = { ArrowDown: i + 1, ArrowUp: i - 1, Home: 0, End: lines.length - 1, PageDown: i + 8, PageUp: i - 8 }[event.key];
+    const to = {
+      ArrowDown: i + 1,
+      ArrowUp: i - 1,
+      Home: 0,
+      End: lines.length - 1,
+      PageDown: i + 8,
+      PageUp: i - 8,
+    }[event.key];
     if (to !== undefined) {
       event.preventDefault();
       go(to);
     } else if (line && (event.key === "Enter" || event.key === " ")) {
       event.preventDefault();
       onSelect({ type: "entry", id: line.entry.id });
-    } else if (line && line.entry.members.length > 0 && (event.key === "ArrowRight" || event.key === "ArrowLeft")) {
+    } else if (
+      line &&
+      line.entry.members.length > 0 &&
+      (event.key === "ArrowRight" || event.key === "ArrowLeft")
+    ) {
       event.preventDefault();
       if (unfolded.has(line.entry.id) === (event.key === "ArrowLeft")) toggle(line.entry.id);
     }
@@ -138,7 +164,6 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
     <section className={css.frame} aria-label="Timeline" id="timeline">
       <div className={css.bar}>
         <h2>Timeline</h2>
-        {/* biome-ignore lint/a11y/useSemanticElements: switches that belong together */}
         <div className={css.chips} role="group" aria-label="Kinds shown">
           {present.map(({ kind, n }) => (
             <button
@@ -156,7 +181,8 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
         <span className={css.range}>
           {range ? (
             <>
-              {clock(new Date(range.from).toISOString(), zone, 1)} – {clock(new Date(range.to).toISOString(), zone, 1)}
+              {clock(new Date(range.from).toISOString(), zone, 1)} –{" "}
+              {clock(new Date(range.to).toISOString(), zone, 1)}
               <Button look="link" onPress={() => onRange(null)}>
                 Whole story
               </Button>
@@ -170,8 +196,6 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
       </div>
       {s && <TimeStrip strip={s} range={range} zone={zone} onRange={onRange} />}
       <div ref={scroller} className={css.list}>
-        {/* biome-ignore lint/a11y/noNoninteractiveElementInteractions: rows of a grid take the arrow keys */}
-        {/* biome-ignore lint/a11y/useSemanticElements: a virtual list cannot be a table */}
         <div
           role="grid"
           aria-label="Entries"
@@ -182,7 +206,6 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
           {virtual.getVirtualItems().map((v) => {
             const { entry: e, depth } = lines[v.index]!;
             return (
-              // biome-ignore lint/a11y/useSemanticElements: a row of the grid above
               // biome-ignore lint/a11y/useKeyWithClickEvents: the grid handles the keys of its rows
               <div
                 key={v.key}
@@ -209,18 +232,18 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
                   <span className={css.sentence}>
                     {e.text.map((x, i) =>
                       x.node === "" && x.lane === "" ? (
-                        // biome-ignore lint/suspicious/noArrayIndexKey: the spans of one entry never move
                         <Text key={i}>{x.text}</Text>
                       ) : (
                         // biome-ignore lint/a11y/useKeyWithClickEvents: the panel of the entry lists its nodes as buttons
                         // biome-ignore lint/a11y/noStaticElementInteractions: a shortcut for the pointer
                         <span
-                          // biome-ignore lint/suspicious/noArrayIndexKey: the spans of one entry never move
                           key={i}
                           className={css.name}
                           onClick={(event) => {
                             event.stopPropagation();
-                            onSelect(x.node === "" ? { type: "lane", id: x.lane } : { type: "node", id: x.node });
+                            onSelect(
+                              x.node === "" ? { type: "lane", id: x.lane } : { type: "node", id: x.node },
+                            );
                           }}
                         >
                           <Text>{x.text}</Text>
@@ -234,7 +257,9 @@ export function TimelineView({ story, focus, selection, range, kinds, zone, onSe
                       type="button"
                       tabIndex={-1}
                       className={css.unfold}
-                      aria-label={unfolded.has(e.id) ? "Fold" : `Unfold ${plural(e.members.length, "entry", "entries")}`}
+                      aria-label={
+                        unfolded.has(e.id) ? "Fold" : `Unfold ${plural(e.members.length, "entry", "entries")}`
+                      }
                       onClick={(event) => {
                         event.stopPropagation();
                         toggle(e.id);

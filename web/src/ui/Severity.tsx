@@ -5,7 +5,14 @@ import css from "./Severity.module.css";
 /** The shape of a severity: diamond, triangle, square, disc, ring; a dot where there is no signal. */
 export function SeverityMark({ severity, size = 11 }: { severity: Severity; size?: number }) {
   return (
-    <svg className={css.mark} data-sev={severity} width={size} height={size} viewBox="0 0 12 12" aria-hidden="true">
+    <svg
+      className={css.mark}
+      data-sev={severity}
+      width={size}
+      height={size}
+      viewBox="0 0 12 12"
+      aria-hidden="true"
+    >
       <SeverityShape severity={severity} />
     </svg>
   );

@@ -18,15 +18,21 @@ export function Text({ children, mono = false, short, className = "" }: Props) {
   const name = [mono ? "mono" : "", className].filter((c) => c !== "").join(" ");
   return (
     <>
-      <bdi className={name || undefined} title={short !== undefined && short !== children ? visible(children.slice(0, 1000)) : undefined}>
+      <bdi
+        className={name || undefined}
+        title={short !== undefined && short !== children ? visible(children.slice(0, 1000)) : undefined}
+      >
         {parts.length === 1 && parts[0]!.mark === ""
           ? cut
           : parts.map((p, i) =>
               p.mark === "" ? (
                 p.text
               ) : (
-                // biome-ignore lint/suspicious/noArrayIndexKey: the pieces of one text never move
-                <span key={i} className="mark" title={`U+${p.text.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}`}>
+                <span
+                  key={i}
+                  className="mark"
+                  title={`U+${p.text.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}`}
+                >
                   {p.mark}
                 </span>
               ),

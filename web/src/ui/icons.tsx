@@ -85,7 +85,9 @@ const shapes: Partial<Record<NodeKind, ReactNode>> = {
   ),
   ancestors: <path d="M3 8h.1M8 8h.1M13 8h.1" strokeWidth="2.400" />,
   gap: <path d="M2 13 13 2M2 8l6-6M8 14l6-6" />,
-  vulnerability: <path d="M8 1.600 13.400 3.600v4c0 3.300-2.100 5.700-5.400 6.800-3.300-1.100-5.400-3.500-5.400-6.800v-4Z" />,
+  vulnerability: (
+    <path d="M8 1.600 13.400 3.600v4c0 3.300-2.100 5.700-5.400 6.800-3.300-1.100-5.400-3.500-5.400-6.800v-4Z" />
+  ),
 };
 const same: Partial<Record<NodeKind, NodeKind>> = {
   pod: "container",
@@ -147,9 +149,19 @@ export function StateIcon({ state, size = 10 }: { state: LifeState; size?: numbe
         </>
       )}
       {state === "unknown" && (
-        <circle cx="5" cy="5" r="3.700" fill="none" stroke="currentColor" strokeWidth="1.200" strokeDasharray="2 1.500" />
+        <circle
+          cx="5"
+          cy="5"
+          r="3.700"
+          fill="none"
+          stroke="currentColor"
+          strokeWidth="1.200"
+          strokeDasharray="2 1.500"
+        />
       )}
-      {state === "killed" && <path d="m1.800 1.800 6.400 6.400m0-6.400L1.800 8.200" stroke="currentColor" strokeWidth="1.600" />}
+      {state === "killed" && (
+        <path d="m1.800 1.800 6.400 6.400m0-6.400L1.800 8.200" stroke="currentColor" strokeWidth="1.600" />
+      )}
       {state === "isolated" && (
         <>
           <circle cx="5" cy="5" r="3.700" fill="none" stroke="currentColor" strokeWidth="1.200" />
@@ -172,7 +184,15 @@ export const stateWord: Record<LifeState, string> = {
 /** The mark of the product: a ball of thread with its loose end. */
 export function Logo({ size = 22 }: { size?: number }) {
   return (
-    <svg width={size} height={size} viewBox="0 0 32 32" fill="none" strokeLinecap="round" strokeWidth="2.200" aria-hidden="true">
+    <svg
+      width={size}
+      height={size}
+      viewBox="0 0 32 32"
+      fill="none"
+      strokeLinecap="round"
+      strokeWidth="2.200"
+      aria-hidden="true"
+    >
       <circle cx="14" cy="15" r="11" fill="var(--accent)" />
       <g stroke="var(--chrome)">
         <path d="M5.200 11.500c5-4 12-3.500 17.400 1.200" />

@@ -27,9 +27,19 @@ interface ButtonProps extends Omit<AriaButtonProps, "className" | "children"> {
   className?: string;
 }
 
-export function Button({ look = "plain", icon = false, className = "", title, children, ...props }: ButtonProps) {
+export function Button({
+  look = "plain",
+  icon = false,
+  className = "",
+  title,
+  children,
+  ...props
+}: ButtonProps) {
   return (
-    <AriaButton {...props} className={`${css.button} ${css[look]} ${icon ? css.icon : ""} ${className}`}>
+    <AriaButton
+      {...props}
+      className={`${css.button} ${css[look] ?? ""} ${icon ? css.icon : ""} ${className}`}
+    >
       {title === undefined ? children : <span title={title}>{children}</span>}
     </AriaButton>
   );
@@ -94,7 +104,7 @@ export function Tabs<T extends string>({ label, value, options, onChange, tools,
         </AriaTabList>
         {tools}
       </div>
-      <AriaTabPanel id={value} className={css.tabPanel!}>
+      <AriaTabPanel key={value} id={value} className={css.tabPanel!}>
         {children}
       </AriaTabPanel>
     </AriaTabs>
@@ -102,11 +112,24 @@ export function Tabs<T extends string>({ label, value, options, onChange, tools,
 }
 
 /** A button that opens a small card next to it. */
-export function Disclosed({ label, title, children }: { label: ReactNode; title: string; children: ReactNode }) {
+export function Disclosed({
+  label,
+  title,
+  children,
+}: {
+  label: ReactNode;
+  title: string;
+  children: ReactNode;
+}) {
   return (
     <DialogTrigger>
       <AriaButton className={`${css.button} ${css.link}`}>{label}</AriaButton>
-      <Popover className={css.popover!} placement="bottom start" offset={6}>
+      <Popover
+        className={css.popover!}
+        placement="bottom start"
+        offset={6}
+        UNSTABLE_portalContainer={document.getElementById("overlays") ?? document.body}
+      >
         <Dialog aria-label={title} className={css.dialog!}>
           {children}
         </Dialog>
@@ -132,7 +155,7 @@ export function Window({ title, isOpen, onOpenChange, children }: WindowProps) {
             <Heading slot="title" className={css.windowTitle!}>
               {title}
             </Heading>
-            <AriaButton slot="close" aria-label="Close" className={`${css.button} ${css.plain} ${css.icon}`}>
+            <AriaButton slot="close" aria-label="Close" className={`${css.button} ${css.icon}`}>
               <X size={16} aria-hidden="true" />
             </AriaButton>
           </header>
