@@ -78,12 +78,12 @@ type Spool struct {
 	frame       []byte // scratch
 	offsetNS    int64
 
-	segs    []*segment // oldest first; the last is written to when w is set
-	w       *os.File
-	unsynch []*os.File // written and not yet synchronised, no longer written to
-	dirty   bool       // w has something that is not synchronised
-	bytes   int64
-	nextSeg uint64
+	segs     []*segment // oldest first; the last is written to when w is set
+	w        *os.File
+	unsynced []*os.File // written and not yet synchronised, no longer written to
+	dirty    bool       // w has something that is not synchronised
+	bytes    int64
+	nextSeg  uint64
 
 	read   position
 	rf     *os.File // open segment of read
@@ -97,6 +97,7 @@ type Spool struct {
 	lost    []event.Lost
 	failing bool // the last write failed
 	ackedOf uint64
+	lastCut int64
 }
 
 // A segment is one file.
@@ -233,9 +234,6 @@ func later(p, q position) position {
 // and removes a segment in which nothing is left.
 func (s *Spool) loadSegment(index uint64) error {
 	path := s.path(index)
-	if index < s.acked.seg {
-		return remove(path)
-	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
@@ -284,17 +282,18 @@ func (s *Spool) loadSegment(index uint64) error {
 			break
 		}
 		total++
+		s.lastCut = max(s.lastCut, fr.atNS)
 		if seg.from == 0 {
 			seg.from = fr.atNS
 		}
 		seg.to = fr.atNS
 		off = fr.end
-		if index > s.acked.seg || fr.off >= s.acked.off {
+		if index > s.acked.seg || index == s.acked.seg && fr.off >= s.acked.off {
 			seg.left += uint64(fr.records)
 		}
 	}
 	seg.size = size
-	if index == s.acked.seg && s.acked.off >= size || total == 0 {
+	if index < s.acked.seg || index == s.acked.seg && s.acked.off >= size || total == 0 {
 		return remove(path)
 	}
 	s.segs = append(s.segs, seg)
@@ -483,7 +482,7 @@ func (s *Spool) write(frame []byte, count uint64, now int64) error {
 
 // rotate ends the segment that is written to.
 func (s *Spool) rotate() {
-	s.unsynch = append(s.unsynch, s.w)
+	s.unsynced = append(s.unsynced, s.w)
 	s.w = nil
 	s.forget()
 }
@@ -551,8 +550,8 @@ func (s *Spool) forget() {
 // often.
 func (s *Spool) Sync() error {
 	s.mu.Lock()
-	old := s.unsynch
-	s.unsynch = nil
+	old := s.unsynced
+	s.unsynced = nil
 	var w *os.File
 	if s.dirty {
 		w, s.dirty = s.w, false
@@ -722,6 +721,10 @@ func (s *Spool) AckedOfRun() uint64 {
 	defer s.mu.Unlock()
 	return s.ackedOf
 }
+
+// LastCut is when the youngest batch that Open found was cut, ns since the
+// epoch; 0 when there was none.
+func (s *Spool) LastCut() int64 { return s.lastCut }
 
 // Stats returns the counts.
 func (s *Spool) Stats() Stats {

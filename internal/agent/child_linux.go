@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+const (
+	// childEnd is how long the server may take to end before it is killed.
+	childEnd = 800 * time.Millisecond
+	// childSteady is how long it must have lived for the next start to follow
+	// at once.
+	childSteady  = 10 * time.Second
+	childMinWait = 100 * time.Millisecond
+	childMaxWait = 5 * time.Second
+)
+
+// A childError says that the server ended before it worked for the first time.
+// It has said why itself.
+type childError struct{ state *os.ProcessState }
+
+func (e *childError) Error() string { return "the server did not start: " + e.state.String() }
+
+// A child is the server process, started again when it dies.
+type child struct {
+	exe  string
+	args []string
+	dir  string
+	cred *syscall.Credential // nil: this process's own
+	log  *slog.Logger
+	// ready tells whether the server has ever worked.
+	ready func() bool
+}
+
+// run keeps a server running until ctx ends; then it asks it to end and waits.
+func (c *child) run(ctx context.Context) error {
+	wait := childMinWait
+	for {
+		began := time.Now()
+		state, err := c.once(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("start the server: %w", err)
+		}
+		if !c.ready() && state.Exited() {
+			return &childError{state}
+		}
+		if time.Since(began) > childSteady {
+			wait = childMinWait
+		}
+		c.log.Warn("server ended, starting it again", "status", state.String(), "wait", wait)
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		wait = min(2*wait, childMaxWait)
+	}
+}
+
+// once runs the server until it ends.
+func (c *child) once(ctx context.Context) (*os.ProcessState, error) {
+	cmd := exec.Command(c.exe, c.args...)
+	cmd.Args[0] = "clew"
+	cmd.Dir = c.dir
+	cmd.Env = childEnv()
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		// Killed with the agent, however that ends: two servers on one
+		// directory must not be. What it has acknowledged is durable.
+		Pdeathsig: syscall.SIGKILL,
+		// Ctrl-C in a terminal is for the agent, which ends the server last.
+		Setpgid:    true,
+		Credential: c.cred,
+	}
+	type result struct {
+		state *os.ProcessState
+		err   error
+	}
+	ended := make(chan result, 1)
+	started := make(chan struct{})
+	go func() {
+		// The death signal comes when the thread that forked ends, so it has
+		// to live as long as the server.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := cmd.Start(); err != nil {
+			ended <- result{nil, err}
+			return
+		}
+		close(started)
+		err := cmd.Wait()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = nil
+		}
+		ended <- result{cmd.ProcessState, err}
+	}()
+	select {
+	case r := <-ended:
+		return r.state, r.err
+	case <-started:
+	}
+	select {
+	case r := <-ended:
+		return r.state, r.err
+	case <-ctx.Done():
+	}
+	// A process that has ended cannot be signalled, which is as well.
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	t := time.NewTimer(childEnd)
+	defer t.Stop()
+	select {
+	case r := <-ended:
+		return r.state, r.err
+	case <-t.C:
+		c.log.Warn("server did not end in time and is killed")
+		_ = cmd.Process.Kill()
+		r := <-ended
+		return r.state, r.err
+	}
+}
+
+// childEnv is what of the environment the server needs. The rest may hold what
+// is not meant for it.
+func childEnv() []string {
+	env := []string{}
+	for _, name := range []string{"TZ", "LANG", "GODEBUG", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}

@@ -1,0 +1,76 @@
+// Package agent is the part of clew that runs on a watched host: it lets a
+// sensor's stream through the pipeline, keeps what comes out in a spool on
+// disk and hands it to a server. On a single machine it also starts that
+// server, as its child and without privileges, and starts it again when it
+// dies.
+//
+// The agent accepts no connection. What it needs of the server it asks over
+// the server's socket.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/clewsec/clew/internal/event"
+)
+
+// The kinds of sensor that a Config may name, beside "replay:FILE".
+const (
+	SensorAuto       = "auto"
+	SensorTrampoline = "trampoline"
+	SensorTracepoint = "tracepoint"
+	SensorNone       = "none"
+	replayPrefix     = "replay:"
+)
+
+// ErrNotSupported means that this system has no agent.
+var ErrNotSupported = errors.New("agent: not supported on this system")
+
+// Config says what to watch and where to keep it.
+type Config struct {
+	Data     string   // data directory; made when it is not there
+	Listen   string   // HOST:PORT of the server's page and API
+	Sensor   string   // auto, trampoline, tracepoint, none or replay:FILE
+	Policies []string // files and directories, beside the shipped ones
+	// Recording is played, and marked as one, when the kernel cannot be
+	// watched and the sensor is auto. Empty: that is an error.
+	Recording []byte
+	Version   string
+	LogLevel  slog.Level // handed on to the server
+	Out       io.Writer  // where a person is told how it started
+	Log       *slog.Logger
+}
+
+// Validate reports everything that is wrong.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Data == "" {
+		errs = append(errs, errors.New("no data directory"))
+	}
+	switch c.Sensor {
+	case SensorAuto, SensorTrampoline, SensorTracepoint, SensorNone:
+	default:
+		if file, ok := strings.CutPrefix(c.Sensor, replayPrefix); !ok || file == "" {
+			errs = append(errs, fmt.Errorf("sensor %q: want auto, trampoline, tracepoint, none or replay:FILE", c.Sensor))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A Source gives a stream. It is called once.
+type Source interface {
+	// Run passes records to sink, in order and from one goroutine, until ctx
+	// ends, the stream does, or sink fails. sink may keep and change them.
+	Run(ctx context.Context, sink func(*event.StreamRecord) error) error
+}
+
+// A Prober is a Source that can send a probe through the whole of its path. It
+// comes out as a Canary record with the same nonce.
+type Prober interface {
+	Canary(nonce uint64) error
+}
