@@ -388,7 +388,7 @@ func (t *Tracker) executed(ev *event.Event, res *Result) {
 	if w == nil && p.Interpreter.Path != "" {
 		w = t.find(&p.Interpreter)
 	}
-	if w == nil {
+	if w == nil && interprets(p.File.Name()) {
 		for i, a := range p.Argv() {
 			if i == 8 {
 				break
@@ -433,6 +433,17 @@ func (t *Tracker) executed(ev *event.Event, res *Result) {
 		FromContext: w.Key, ToContext: to.Key, Type: typ, Weight: weight, Reason: reason,
 		At: ev.TimeNS, Expires: ev.TimeNS + linkTTL, Event: ev.Ref(), Cause: w.Event, Path: w.Path,
 	})
+}
+
+// interpreters execute a file that is named among their arguments. Version
+// numbers at the end of a name do not count.
+var interpreters = []string{
+	"sh", "bash", "dash", "zsh", "ksh", "ash", "mksh", "fish", "tcsh", "csh", "busybox",
+	"python", "perl", "ruby", "node", "nodejs", "php", "lua", "tclsh", "awk", "gawk", "java", "deno", "bun",
+}
+
+func interprets(name string) bool {
+	return slices.Contains(interpreters, strings.TrimRight(name, "0123456789.-"))
 }
 
 func (t *Tracker) find(f *event.File) *write {
