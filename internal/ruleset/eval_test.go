@@ -452,6 +452,58 @@ func sound(t *testing.T, g generator) (filtered bool, matches int) {
 	return plan.Kinds[k].Mode == kfilter.Filtered, matches
 }
 
+// TestIndex holds that a set finds exactly the rules that match one by one, in
+// their order, however they are indexed.
+func TestIndex(t *testing.T) {
+	g := generator{rand.New(rand.NewPCG(5, 6))}
+	matched := 0
+	for range 30 {
+		var policy strings.Builder
+		policy.WriteString("rules:\n")
+		var alone []ruleset.Predicate
+		schema, err := ruleset.NewSchema()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(alone) < 40 {
+			expr := g.condition("open", 2)
+			if g.r.IntN(2) == 0 {
+				expr = fmt.Sprintf(`open.file.name in ["%s", "%s"] && (%s)`, g.pick(genNames...), g.pick(genNames...), expr)
+			}
+			if !strings.Contains(expr, "open.") {
+				continue
+			}
+			p, err := ruleset.CompilePredicate(schema, event.KindOpen, expr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&policy, "  - id: r%d\n    every: 1ns\n    expression: |-\n      %s\n", len(alone), expr)
+			alone = append(alone, p)
+		}
+		set := loadRules(t, policy.String())
+		for i := range 50 {
+			e := g.event()
+			if e.Kind != event.KindOpen {
+				continue
+			}
+			e.TimeNS += int64(i)
+			var want []string
+			for j, p := range alone {
+				if p(e) {
+					want = append(want, fmt.Sprintf("r%d", j))
+				}
+			}
+			matched += len(want)
+			if got := ids(set.Eval(e, nil)); got != strings.Join(want, " ") {
+				t.Fatalf("got %s, want %v\n%s", got, want, policy.String())
+			}
+		}
+	}
+	if matched == 0 {
+		t.Error("nothing ever matched")
+	}
+}
+
 func TestPlanSound(t *testing.T) {
 	plans := 0
 	for seed := range uint64(400) {
