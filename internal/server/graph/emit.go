@@ -181,7 +181,7 @@ func (b *builder) processFacts(pb *clewv1.Node, n *node) {
 	if len(n.proc.images) == 0 {
 		return
 	}
-	img := latest(n.proc.images)
+	img := n.proc.latest()
 	pb.Attributes = facts(pb.Attributes, "process.", event.ProcessFields, img,
 		"pid", "ppid", "tty_name", "args", "user", "uid", "euser", "euid", "group", "auid", "container.id", "cgroup.id", "cgroup.manager", "sid", "envs")
 	pb.Attributes = fileFacts(pb.Attributes, "process.", &img.File)
@@ -345,7 +345,7 @@ func varies(members []*node) (out []string) {
 		if m.kind != "process" || len(m.proc.images) == 0 {
 			continue
 		}
-		img := latest(m.proc.images)
+		img := m.proc.latest()
 		if first == nil {
 			first = img
 			continue
@@ -389,7 +389,10 @@ func (b *builder) mergedID(e *edge) string {
 	if k.src == k.dst {
 		return ""
 	}
-	return hashID("e_", k.kind, k.src.id, k.dst.id, strconv.FormatBool(k.refused), k.link)
+	if e.shown == "" {
+		e.shown = hashID("e_", k.kind, k.src.id, k.dst.id, strconv.FormatBool(k.refused), k.link)
+	}
+	return e.shown
 }
 
 // emitEdges merges what runs parallel after folding.

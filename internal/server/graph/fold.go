@@ -148,7 +148,7 @@ func procName(n *node) string {
 	if len(n.proc.images) == 0 {
 		return n.label
 	}
-	return Short(ProgramName(latest(n.proc.images)), 32)
+	return Short(ProgramName(n.proc.latest()), 32)
 }
 
 // ownSignature is what a node has in common with those it may be folded with.

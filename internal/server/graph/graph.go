@@ -127,6 +127,7 @@ type proc struct {
 	exit   *event.Event
 	own    bool // an event of the story is its own
 	whole  bool // its end would be among the items
+	sorted bool // images are, oldest first
 }
 
 type lane struct {
@@ -200,6 +201,7 @@ type edge struct {
 	events      []string
 	link        *clewv1.EdgeLink
 	label       string
+	shown       string // id of the edge that stands for it after folding
 }
 
 type builder struct {
@@ -549,7 +551,7 @@ func (b *builder) edge(kind string, src, dst *node, it Item, op string, refused 
 func (b *builder) edgeFor(k edgeKey, at int64) *edge {
 	e := b.edges[k]
 	if e == nil {
-		e = &edge{edgeKey: k, id: hashID("e_", k.kind, k.src.id, k.dst.id, strconv.FormatBool(k.refused), k.edgeKey()), severity: None, ops: map[string]int64{}}
+		e = &edge{edgeKey: k, id: strings.Join([]string{k.kind, k.src.id, k.dst.id, strconv.FormatBool(k.refused), k.link}, " "), severity: None, ops: map[string]int64{}}
 		b.edges[k] = e
 		b.order = append(b.order, e)
 	}
@@ -559,8 +561,6 @@ func (b *builder) edgeFor(k edgeKey, at int64) *edge {
 	e.last = max(e.last, at)
 	return e
 }
-
-func (k edgeKey) edgeKey() string { return k.link }
 
 // EventID is the global id of an item's event.
 func EventID(it Item) string {
@@ -828,7 +828,7 @@ func (b *builder) scheduled(l Link, src, dst *node, at int, runs map[int]ran) ra
 	r := ran{node: dst}
 	by := "a scheduler"
 	if job.parent != nil && len(job.parent.images) > 0 {
-		by = ProgramName(latest(job.parent.images))
+		by = ProgramName(job.parent.latest())
 	}
 	var entry *node
 	for _, n := range b.nodes {
@@ -852,11 +852,15 @@ func (b *builder) scheduled(l Link, src, dst *node, at int, runs map[int]ran) ra
 	return r
 }
 
-func latest(images []*event.Process) *event.Process {
-	best := images[0]
-	for _, p := range images[1:] {
-		if compareImages(p, best) > 0 {
-			best = p
+// latest is the image that a process has last. It has one.
+func (p *proc) latest() *event.Process {
+	if p.sorted {
+		return p.images[len(p.images)-1]
+	}
+	best := p.images[0]
+	for _, img := range p.images[1:] {
+		if compareImages(img, best) > 0 {
+			best = img
 		}
 	}
 	return best
@@ -886,6 +890,7 @@ func (b *builder) finishProcs() {
 		}
 		p := n.proc
 		slices.SortFunc(p.images, compareImages)
+		p.sorted = true
 		for _, img := range p.images {
 			if img.CreatedAt > 0 && (n.first == 0 || img.CreatedAt < n.first) {
 				n.first = img.CreatedAt
@@ -901,7 +906,7 @@ func (b *builder) finishProcs() {
 		if len(p.images) == 0 {
 			n.label = "process " + strconv.FormatUint(uint64(p.key.pid), 10)
 		} else {
-			img := latest(p.images)
+			img := p.latest()
 			n.label = commandLabel(img, 48)
 			n.sub = strconv.FormatUint(uint64(img.PID), 10) + " · " + Short(userName(img.User, img.UID), 32)
 		}

@@ -3,7 +3,6 @@ package graph
 import (
 	"crypto/sha256"
 	"encoding/base32"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -65,15 +64,21 @@ func SeverityOf(e *event.Event) int {
 	return rank
 }
 
-var base32hex = base32.HexEncoding.WithPadding(base32.NoPadding)
+// base32hex is the alphabet of base32hex in small letters.
+var base32hex = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // hashID makes a short id out of what identifies a thing.
 func hashID(prefix string, parts ...string) string {
-	h := sha256.New()
+	b := make([]byte, 0, 256)
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		b = strconv.AppendInt(b, int64(len(p)), 10)
+		b = append(b, ':')
+		b = append(b, p...)
 	}
-	return prefix + strings.ToLower(base32hex.EncodeToString(h.Sum(nil)))[:10]
+	sum := sha256.Sum256(b)
+	var text [16]byte
+	base32hex.Encode(text[:], sum[:10])
+	return prefix + string(text[:10])
 }
 
 // Base is the last part of a path.
