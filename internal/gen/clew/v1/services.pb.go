@@ -1134,6 +1134,270 @@ func (x *CreateLoginResponse) GetExpires() *timestamppb.Timestamp {
 	return nil
 }
 
+type CreateTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // 1 to 64 letters, digits, ".", "_" and "-"
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"` // viewer, analyst, responder, admin; viewer when empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_clew_v1_services_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_services_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_clew_v1_services_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+type CreateTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenResponse) Reset() {
+	*x = CreateTokenResponse{}
+	mi := &file_clew_v1_services_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenResponse) ProtoMessage() {}
+
+func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_services_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
+	return file_clew_v1_services_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CreateTokenResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type RemoveTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTokenRequest) Reset() {
+	*x = RemoveTokenRequest{}
+	mi := &file_clew_v1_services_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTokenRequest) ProtoMessage() {}
+
+func (x *RemoveTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_services_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTokenRequest.ProtoReflect.Descriptor instead.
+func (*RemoveTokenRequest) Descriptor() ([]byte, []int) {
+	return file_clew_v1_services_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RemoveTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTokenResponse) Reset() {
+	*x = RemoveTokenResponse{}
+	mi := &file_clew_v1_services_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTokenResponse) ProtoMessage() {}
+
+func (x *RemoveTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_services_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTokenResponse.ProtoReflect.Descriptor instead.
+func (*RemoveTokenResponse) Descriptor() ([]byte, []int) {
+	return file_clew_v1_services_proto_rawDescGZIP(), []int{18}
+}
+
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_clew_v1_services_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_services_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_clew_v1_services_proto_rawDescGZIP(), []int{19}
+}
+
+type WhoAmIResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Actor         string                 `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_clew_v1_services_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_services_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_clew_v1_services_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WhoAmIResponse) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
 var File_clew_v1_services_proto protoreflect.FileDescriptor
 
 const file_clew_v1_services_proto_rawDesc = "" +
@@ -1233,7 +1497,19 @@ const file_clew_v1_services_proto_rawDesc = "" +
 	"\x12CreateLoginRequest\"]\n" +
 	"\x13CreateLoginResponse\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x124\n" +
-	"\aexpires\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires2\xa4\x01\n" +
+	"\aexpires\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"<\n" +
+	"\x12CreateTokenRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\"+\n" +
+	"\x13CreateTokenResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"(\n" +
+	"\x12RemoveTokenRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x13RemoveTokenResponse\"\x0f\n" +
+	"\rWhoAmIRequest\":\n" +
+	"\x0eWhoAmIResponse\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role2\xa4\x01\n" +
 	"\fEventService\x12K\n" +
 	"\fSearchEvents\x12\x1c.clew.v1.SearchEventsRequest\x1a\x1d.clew.v1.SearchEventsResponse\x12G\n" +
 	"\n" +
@@ -1241,9 +1517,12 @@ const file_clew_v1_services_proto_rawDesc = "" +
 	"\fFleetService\x12B\n" +
 	"\tGetStatus\x12\x19.clew.v1.GetStatusRequest\x1a\x1a.clew.v1.GetStatusResponse2Q\n" +
 	"\vRuleService\x12B\n" +
-	"\tListRules\x12\x19.clew.v1.ListRulesRequest\x1a\x1a.clew.v1.ListRulesResponse2Z\n" +
+	"\tListRules\x12\x19.clew.v1.ListRulesRequest\x1a\x1a.clew.v1.ListRulesResponse2\xa9\x02\n" +
 	"\x0eSessionService\x12H\n" +
-	"\vCreateLogin\x12\x1b.clew.v1.CreateLoginRequest\x1a\x1c.clew.v1.CreateLoginResponseB5Z3github.com/clewsec/clew/internal/gen/clew/v1;clewv1b\x06proto3"
+	"\vCreateLogin\x12\x1b.clew.v1.CreateLoginRequest\x1a\x1c.clew.v1.CreateLoginResponse\x12H\n" +
+	"\vCreateToken\x12\x1b.clew.v1.CreateTokenRequest\x1a\x1c.clew.v1.CreateTokenResponse\x12H\n" +
+	"\vRemoveToken\x12\x1b.clew.v1.RemoveTokenRequest\x1a\x1c.clew.v1.RemoveTokenResponse\x129\n" +
+	"\x06WhoAmI\x12\x16.clew.v1.WhoAmIRequest\x1a\x17.clew.v1.WhoAmIResponseB5Z3github.com/clewsec/clew/internal/gen/clew/v1;clewv1b\x06proto3"
 
 var (
 	file_clew_v1_services_proto_rawDescOnce sync.Once
@@ -1257,7 +1536,7 @@ func file_clew_v1_services_proto_rawDescGZIP() []byte {
 	return file_clew_v1_services_proto_rawDescData
 }
 
-var file_clew_v1_services_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_clew_v1_services_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_clew_v1_services_proto_goTypes = []any{
 	(*SearchEventsRequest)(nil),   // 0: clew.v1.SearchEventsRequest
 	(*SearchEventsResponse)(nil),  // 1: clew.v1.SearchEventsResponse
@@ -1274,42 +1553,54 @@ var file_clew_v1_services_proto_goTypes = []any{
 	(*RuleView)(nil),              // 12: clew.v1.RuleView
 	(*CreateLoginRequest)(nil),    // 13: clew.v1.CreateLoginRequest
 	(*CreateLoginResponse)(nil),   // 14: clew.v1.CreateLoginResponse
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Total)(nil),                 // 16: clew.v1.Total
-	(*structpb.Struct)(nil),       // 17: google.protobuf.Struct
-	(*Span)(nil),                  // 18: clew.v1.Span
+	(*CreateTokenRequest)(nil),    // 15: clew.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),   // 16: clew.v1.CreateTokenResponse
+	(*RemoveTokenRequest)(nil),    // 17: clew.v1.RemoveTokenRequest
+	(*RemoveTokenResponse)(nil),   // 18: clew.v1.RemoveTokenResponse
+	(*WhoAmIRequest)(nil),         // 19: clew.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 20: clew.v1.WhoAmIResponse
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Total)(nil),                 // 22: clew.v1.Total
+	(*structpb.Struct)(nil),       // 23: google.protobuf.Struct
+	(*Span)(nil),                  // 24: clew.v1.Span
 }
 var file_clew_v1_services_proto_depIdxs = []int32{
-	15, // 0: clew.v1.SearchEventsRequest.from:type_name -> google.protobuf.Timestamp
-	15, // 1: clew.v1.SearchEventsRequest.to:type_name -> google.protobuf.Timestamp
+	21, // 0: clew.v1.SearchEventsRequest.from:type_name -> google.protobuf.Timestamp
+	21, // 1: clew.v1.SearchEventsRequest.to:type_name -> google.protobuf.Timestamp
 	4,  // 2: clew.v1.SearchEventsResponse.items:type_name -> clew.v1.EventView
-	16, // 3: clew.v1.SearchEventsResponse.total:type_name -> clew.v1.Total
-	15, // 4: clew.v1.SearchEventsResponse.as_of:type_name -> google.protobuf.Timestamp
+	22, // 3: clew.v1.SearchEventsResponse.total:type_name -> clew.v1.Total
+	21, // 4: clew.v1.SearchEventsResponse.as_of:type_name -> google.protobuf.Timestamp
 	4,  // 5: clew.v1.TailEventsResponse.items:type_name -> clew.v1.EventView
-	15, // 6: clew.v1.EventView.at:type_name -> google.protobuf.Timestamp
-	17, // 7: clew.v1.EventView.fields:type_name -> google.protobuf.Struct
-	18, // 8: clew.v1.EventView.text:type_name -> clew.v1.Span
-	15, // 9: clew.v1.GetStatusResponse.as_of:type_name -> google.protobuf.Timestamp
+	21, // 6: clew.v1.EventView.at:type_name -> google.protobuf.Timestamp
+	23, // 7: clew.v1.EventView.fields:type_name -> google.protobuf.Struct
+	24, // 8: clew.v1.EventView.text:type_name -> clew.v1.Span
+	21, // 9: clew.v1.GetStatusResponse.as_of:type_name -> google.protobuf.Timestamp
 	7,  // 10: clew.v1.GetStatusResponse.server:type_name -> clew.v1.ServerStatus
 	8,  // 11: clew.v1.GetStatusResponse.agents:type_name -> clew.v1.AgentStatus
-	15, // 12: clew.v1.ServerStatus.started_at:type_name -> google.protobuf.Timestamp
-	15, // 13: clew.v1.AgentStatus.last_seen:type_name -> google.protobuf.Timestamp
-	15, // 14: clew.v1.AgentStatus.canary_at:type_name -> google.protobuf.Timestamp
+	21, // 12: clew.v1.ServerStatus.started_at:type_name -> google.protobuf.Timestamp
+	21, // 13: clew.v1.AgentStatus.last_seen:type_name -> google.protobuf.Timestamp
+	21, // 14: clew.v1.AgentStatus.canary_at:type_name -> google.protobuf.Timestamp
 	9,  // 15: clew.v1.AgentStatus.rule_problems:type_name -> clew.v1.RuleProblem
 	12, // 16: clew.v1.ListRulesResponse.items:type_name -> clew.v1.RuleView
-	15, // 17: clew.v1.CreateLoginResponse.expires:type_name -> google.protobuf.Timestamp
+	21, // 17: clew.v1.CreateLoginResponse.expires:type_name -> google.protobuf.Timestamp
 	0,  // 18: clew.v1.EventService.SearchEvents:input_type -> clew.v1.SearchEventsRequest
 	2,  // 19: clew.v1.EventService.TailEvents:input_type -> clew.v1.TailEventsRequest
 	5,  // 20: clew.v1.FleetService.GetStatus:input_type -> clew.v1.GetStatusRequest
 	10, // 21: clew.v1.RuleService.ListRules:input_type -> clew.v1.ListRulesRequest
 	13, // 22: clew.v1.SessionService.CreateLogin:input_type -> clew.v1.CreateLoginRequest
-	1,  // 23: clew.v1.EventService.SearchEvents:output_type -> clew.v1.SearchEventsResponse
-	3,  // 24: clew.v1.EventService.TailEvents:output_type -> clew.v1.TailEventsResponse
-	6,  // 25: clew.v1.FleetService.GetStatus:output_type -> clew.v1.GetStatusResponse
-	11, // 26: clew.v1.RuleService.ListRules:output_type -> clew.v1.ListRulesResponse
-	14, // 27: clew.v1.SessionService.CreateLogin:output_type -> clew.v1.CreateLoginResponse
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
+	15, // 23: clew.v1.SessionService.CreateToken:input_type -> clew.v1.CreateTokenRequest
+	17, // 24: clew.v1.SessionService.RemoveToken:input_type -> clew.v1.RemoveTokenRequest
+	19, // 25: clew.v1.SessionService.WhoAmI:input_type -> clew.v1.WhoAmIRequest
+	1,  // 26: clew.v1.EventService.SearchEvents:output_type -> clew.v1.SearchEventsResponse
+	3,  // 27: clew.v1.EventService.TailEvents:output_type -> clew.v1.TailEventsResponse
+	6,  // 28: clew.v1.FleetService.GetStatus:output_type -> clew.v1.GetStatusResponse
+	11, // 29: clew.v1.RuleService.ListRules:output_type -> clew.v1.ListRulesResponse
+	14, // 30: clew.v1.SessionService.CreateLogin:output_type -> clew.v1.CreateLoginResponse
+	16, // 31: clew.v1.SessionService.CreateToken:output_type -> clew.v1.CreateTokenResponse
+	18, // 32: clew.v1.SessionService.RemoveToken:output_type -> clew.v1.RemoveTokenResponse
+	20, // 33: clew.v1.SessionService.WhoAmI:output_type -> clew.v1.WhoAmIResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
 	18, // [18:18] is the sub-list for extension extendee
 	0,  // [0:18] is the sub-list for field type_name
@@ -1327,7 +1618,7 @@ func file_clew_v1_services_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clew_v1_services_proto_rawDesc), len(file_clew_v1_services_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -53,6 +53,14 @@ const (
 	// SessionServiceCreateLoginProcedure is the fully-qualified name of the SessionService's
 	// CreateLogin RPC.
 	SessionServiceCreateLoginProcedure = "/clew.v1.SessionService/CreateLogin"
+	// SessionServiceCreateTokenProcedure is the fully-qualified name of the SessionService's
+	// CreateToken RPC.
+	SessionServiceCreateTokenProcedure = "/clew.v1.SessionService/CreateToken"
+	// SessionServiceRemoveTokenProcedure is the fully-qualified name of the SessionService's
+	// RemoveToken RPC.
+	SessionServiceRemoveTokenProcedure = "/clew.v1.SessionService/RemoveToken"
+	// SessionServiceWhoAmIProcedure is the fully-qualified name of the SessionService's WhoAmI RPC.
+	SessionServiceWhoAmIProcedure = "/clew.v1.SessionService/WhoAmI"
 )
 
 // EventServiceClient is a client for the clew.v1.EventService service.
@@ -304,6 +312,13 @@ type SessionServiceClient interface {
 	// CreateLogin makes a link that logs a browser in, once, within 15 minutes.
 	// Only callers of the local socket that are admin may ask.
 	CreateLogin(context.Context, *connect.Request[v1.CreateLoginRequest]) (*connect.Response[v1.CreateLoginResponse], error)
+	// CreateToken makes a token for programs; it is shown this once. Only admins
+	// may ask.
+	CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error)
+	// RemoveToken makes a token worthless. Only admins may ask.
+	RemoveToken(context.Context, *connect.Request[v1.RemoveTokenRequest]) (*connect.Response[v1.RemoveTokenResponse], error)
+	// WhoAmI tells how the server knows its caller.
+	WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error)
 }
 
 // NewSessionServiceClient constructs a client for the clew.v1.SessionService service. By default,
@@ -323,12 +338,33 @@ func NewSessionServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(sessionServiceMethods.ByName("CreateLogin")),
 			connect.WithClientOptions(opts...),
 		),
+		createToken: connect.NewClient[v1.CreateTokenRequest, v1.CreateTokenResponse](
+			httpClient,
+			baseURL+SessionServiceCreateTokenProcedure,
+			connect.WithSchema(sessionServiceMethods.ByName("CreateToken")),
+			connect.WithClientOptions(opts...),
+		),
+		removeToken: connect.NewClient[v1.RemoveTokenRequest, v1.RemoveTokenResponse](
+			httpClient,
+			baseURL+SessionServiceRemoveTokenProcedure,
+			connect.WithSchema(sessionServiceMethods.ByName("RemoveToken")),
+			connect.WithClientOptions(opts...),
+		),
+		whoAmI: connect.NewClient[v1.WhoAmIRequest, v1.WhoAmIResponse](
+			httpClient,
+			baseURL+SessionServiceWhoAmIProcedure,
+			connect.WithSchema(sessionServiceMethods.ByName("WhoAmI")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // sessionServiceClient implements SessionServiceClient.
 type sessionServiceClient struct {
 	createLogin *connect.Client[v1.CreateLoginRequest, v1.CreateLoginResponse]
+	createToken *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
+	removeToken *connect.Client[v1.RemoveTokenRequest, v1.RemoveTokenResponse]
+	whoAmI      *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
 }
 
 // CreateLogin calls clew.v1.SessionService.CreateLogin.
@@ -336,11 +372,33 @@ func (c *sessionServiceClient) CreateLogin(ctx context.Context, req *connect.Req
 	return c.createLogin.CallUnary(ctx, req)
 }
 
+// CreateToken calls clew.v1.SessionService.CreateToken.
+func (c *sessionServiceClient) CreateToken(ctx context.Context, req *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error) {
+	return c.createToken.CallUnary(ctx, req)
+}
+
+// RemoveToken calls clew.v1.SessionService.RemoveToken.
+func (c *sessionServiceClient) RemoveToken(ctx context.Context, req *connect.Request[v1.RemoveTokenRequest]) (*connect.Response[v1.RemoveTokenResponse], error) {
+	return c.removeToken.CallUnary(ctx, req)
+}
+
+// WhoAmI calls clew.v1.SessionService.WhoAmI.
+func (c *sessionServiceClient) WhoAmI(ctx context.Context, req *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error) {
+	return c.whoAmI.CallUnary(ctx, req)
+}
+
 // SessionServiceHandler is an implementation of the clew.v1.SessionService service.
 type SessionServiceHandler interface {
 	// CreateLogin makes a link that logs a browser in, once, within 15 minutes.
 	// Only callers of the local socket that are admin may ask.
 	CreateLogin(context.Context, *connect.Request[v1.CreateLoginRequest]) (*connect.Response[v1.CreateLoginResponse], error)
+	// CreateToken makes a token for programs; it is shown this once. Only admins
+	// may ask.
+	CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error)
+	// RemoveToken makes a token worthless. Only admins may ask.
+	RemoveToken(context.Context, *connect.Request[v1.RemoveTokenRequest]) (*connect.Response[v1.RemoveTokenResponse], error)
+	// WhoAmI tells how the server knows its caller.
+	WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error)
 }
 
 // NewSessionServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -356,10 +414,34 @@ func NewSessionServiceHandler(svc SessionServiceHandler, opts ...connect.Handler
 		connect.WithSchema(sessionServiceMethods.ByName("CreateLogin")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sessionServiceCreateTokenHandler := connect.NewUnaryHandler(
+		SessionServiceCreateTokenProcedure,
+		svc.CreateToken,
+		connect.WithSchema(sessionServiceMethods.ByName("CreateToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sessionServiceRemoveTokenHandler := connect.NewUnaryHandler(
+		SessionServiceRemoveTokenProcedure,
+		svc.RemoveToken,
+		connect.WithSchema(sessionServiceMethods.ByName("RemoveToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sessionServiceWhoAmIHandler := connect.NewUnaryHandler(
+		SessionServiceWhoAmIProcedure,
+		svc.WhoAmI,
+		connect.WithSchema(sessionServiceMethods.ByName("WhoAmI")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/clew.v1.SessionService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SessionServiceCreateLoginProcedure:
 			sessionServiceCreateLoginHandler.ServeHTTP(w, r)
+		case SessionServiceCreateTokenProcedure:
+			sessionServiceCreateTokenHandler.ServeHTTP(w, r)
+		case SessionServiceRemoveTokenProcedure:
+			sessionServiceRemoveTokenHandler.ServeHTTP(w, r)
+		case SessionServiceWhoAmIProcedure:
+			sessionServiceWhoAmIHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -371,4 +453,16 @@ type UnimplementedSessionServiceHandler struct{}
 
 func (UnimplementedSessionServiceHandler) CreateLogin(context.Context, *connect.Request[v1.CreateLoginRequest]) (*connect.Response[v1.CreateLoginResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clew.v1.SessionService.CreateLogin is not implemented"))
+}
+
+func (UnimplementedSessionServiceHandler) CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clew.v1.SessionService.CreateToken is not implemented"))
+}
+
+func (UnimplementedSessionServiceHandler) RemoveToken(context.Context, *connect.Request[v1.RemoveTokenRequest]) (*connect.Response[v1.RemoveTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clew.v1.SessionService.RemoveToken is not implemented"))
+}
+
+func (UnimplementedSessionServiceHandler) WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clew.v1.SessionService.WhoAmI is not implemented"))
 }

@@ -1,0 +1,172 @@
+package api
+
+import (
+	"net/netip"
+	"strconv"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/clewsec/clew/internal/event"
+	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
+	"github.com/clewsec/clew/internal/server/apijson"
+	"github.com/clewsec/clew/internal/server/graph"
+	"github.com/clewsec/clew/internal/store"
+)
+
+// Lineage answers which process nodes, with their ancestors, refs name.
+type Lineage interface {
+	Nodes(agent string, refs []event.Ref) (map[event.Ref]*event.Process, error)
+}
+
+// maxExact is the largest whole number that every reader of JSON keeps as it
+// is; larger ones are written as strings.
+const maxExact = 1 << 53
+
+// Views turns stored events into what the API shows. host gives the name of an
+// agent's host.
+func Views(found []store.Found, lineage Lineage, host func(agent string) string) ([]*clewv1.EventView, error) {
+	refs := map[string][]event.Ref{}
+	for _, f := range found {
+		refs[f.Agent] = append(refs[f.Agent], f.Event.ProcID)
+	}
+	nodes := map[string]map[event.Ref]*event.Process{}
+	for agent, r := range refs {
+		n, err := lineage.Nodes(agent, r)
+		if err != nil {
+			return nil, err
+		}
+		nodes[agent] = n
+	}
+	out := make([]*clewv1.EventView, len(found))
+	for i, f := range found {
+		n := nodes[f.Agent]
+		proc := n[f.Event.ProcID]
+		var parent *event.Process
+		if proc != nil {
+			parent = parentOf(proc, n)
+		}
+		out[i] = View(f.Agent, host(f.Agent), f.Event, proc, parent)
+	}
+	return out, nil
+}
+
+// parentOf finds the process that started proc: the last image of another
+// process among its ancestors.
+func parentOf(proc *event.Process, nodes map[event.Ref]*event.Process) *event.Process {
+	p := nodes[proc.ParentID]
+	for range len(nodes) {
+		if p == nil || p.PID != proc.PID || p.StartNS != proc.StartNS {
+			return p
+		}
+		p = nodes[p.ParentID]
+	}
+	return nil
+}
+
+// View shows one event. proc is its process and parent the one that started
+// it; both may be nil. Fields are named as rules name them; what is absent or
+// zero is left out.
+func View(agent, host string, e *event.Event, proc, parent *event.Process) *clewv1.EventView {
+	v := &clewv1.EventView{
+		Id: event.EventID(graph.AgentBytes(agent), e.Ref()), At: graph.Time(e.TimeNS), Kind: e.Kind.String(), Host: host,
+		Fields: &structpb.Struct{Fields: map[string]*structpb.Value{}},
+	}
+	worst := graph.None
+	for i := range e.Signals {
+		v.RuleIds = append(v.RuleIds, e.Signals[i].RuleID)
+		worst = max(worst, graph.SeverityRank(e.Signals[i].Severity))
+	}
+	if len(e.Signals) > 0 {
+		v.Severity = graph.SeverityName(worst)
+	}
+	if len(e.ContextKeys) > 0 {
+		v.ContextKey = e.ContextKeys[0]
+	}
+	f := fields(v.Fields.Fields)
+	if proc != nil {
+		collect(f, "process.", event.ProcessFields, proc)
+		for _, r := range event.ProcessRefs {
+			if r.Kind == e.Kind {
+				collect(f, r.Path+".", event.ProcessFields, proc)
+			}
+		}
+	}
+	if parent != nil {
+		collect(f, "process.parent.", event.ProcessFields, parent)
+	}
+	f.text("process.correlation_key", v.ContextKey)
+	for i := range event.EventFields {
+		if g := &event.EventFields[i]; g.Kind == e.Kind {
+			put(f, g.Name, g, e)
+		}
+	}
+	for _, r := range event.FileRefs {
+		if r.Kind == e.Kind {
+			collect(f, r.Path+".", event.FileFields, r.Get(e))
+		}
+	}
+	for _, r := range event.AddressRefs {
+		if r.Kind == e.Kind {
+			collect(f, r.Path+".", event.AddressFields, r.Get(e))
+		}
+	}
+	apijson.Clean(v)
+	return v
+}
+
+type fields map[string]*structpb.Value
+
+func (f fields) text(name, s string) {
+	if s != "" {
+		f[name] = structpb.NewStringValue(clean(s))
+	}
+}
+
+// clean makes a text valid UTF-8; the bytes of file names and arguments are
+// the observed host's.
+func clean(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	v := &clewv1.Span{T: s}
+	apijson.Clean(v)
+	return v.T
+}
+
+func collect[T any](f fields, prefix string, getters []event.Getter[T], x *T) {
+	for i := range getters {
+		put(f, prefix+getters[i].Name, &getters[i], x)
+	}
+}
+
+func put[T any](f fields, name string, g *event.Getter[T], x *T) {
+	switch g.Type {
+	case event.TypeBool:
+		if g.Bool(x) {
+			f[name] = structpb.NewBoolValue(true)
+		}
+	case event.TypeInt:
+		switch n := g.Int(x); {
+		case n == 0:
+		case n > maxExact || n < -maxExact:
+			f[name] = structpb.NewStringValue(strconv.FormatInt(n, 10))
+		default:
+			f[name] = structpb.NewNumberValue(float64(n))
+		}
+	case event.TypeString:
+		f.text(name, g.Str(x))
+	case event.TypeStrings:
+		if list := g.Strs(x); len(list) > 0 {
+			l := &structpb.ListValue{}
+			for _, s := range list {
+				l.Values = append(l.Values, structpb.NewStringValue(clean(s)))
+			}
+			f[name] = structpb.NewListValue(l)
+		}
+	case event.TypeIP:
+		if ip := g.IP(x); ip != (netip.Addr{}) {
+			f[name] = structpb.NewStringValue(ip.String())
+		}
+	}
+}
