@@ -108,7 +108,7 @@ func (b *builder) emit(totals *clewv1.GraphTotals, entry *node, impacts []*node)
 		}
 		if image := b.actedBy[i]; image != nil {
 			// The image at the time, not what the process became later.
-			p.Actor.Label = commandLabel(image, 48)
+			p.Actor.Label = commandLabel(image, 120)
 		}
 		res.Items[i] = p
 	}
@@ -314,15 +314,15 @@ func groupLabel(n *node) string {
 	case "group":
 		return groupLabel(m)
 	case "process":
-		return Short(Template(m.label), 48)
+		return Short(Template(m.label), 120)
 	case "file":
-		return Short(strings.TrimSuffix(Dir(m.file.Path), "/")+"/*"+m.file.Extension(), 48)
+		return Short(strings.TrimSuffix(Dir(m.file.Path), "/")+"/*"+m.file.Extension(), 400)
 	case "endpoint":
 		label := endpointNet(m.addr)
 		if m.addr.Port != 0 {
 			label += ":" + strconv.FormatUint(uint64(m.addr.Port), 10)
 		}
-		return Short(label, 48)
+		return Short(label, 255)
 	}
 	return m.label
 }

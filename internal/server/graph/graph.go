@@ -684,7 +684,7 @@ func (b *builder) endpoint(i int, it Item, actor *node, a *event.Address, proto 
 	n := b.peers[id]
 	if n == nil {
 		n = b.newNode(id, "endpoint", l)
-		n.label, n.sub = Short(AddrText(a), 60), name
+		n.label, n.sub = Short(AddrText(a), 255), name
 		n.addr = a
 		n.ref = &clewv1.ObjectId{Type: "endpoint", Id: AddrText(a) + "/" + name}
 		b.peers[id] = n
@@ -710,7 +710,7 @@ func (b *builder) peer(i int, it Item, server *node) {
 	n := b.peers[id]
 	if n == nil {
 		n = b.newNode(id, "actor", l)
-		n.label = Short(AddrText(&who), 60)
+		n.label = Short(AddrText(&who), 255)
 		n.addr = &who
 		n.ref = &clewv1.ObjectId{Type: "address", Id: AddrText(&who)}
 		b.peers[id] = n
@@ -875,7 +875,7 @@ func (b *builder) finishProcs() {
 	for _, n := range b.nodes {
 		switch n.kind {
 		case "file":
-			n.label = Short(n.file.Path, 60)
+			n.label = Short(n.file.Path, 400)
 			if n.file.Mode&0o7777 != 0 {
 				n.sub = fmt.Sprintf("%04o", n.file.Mode&0o7777)
 			}
@@ -907,7 +907,7 @@ func (b *builder) finishProcs() {
 			n.label = "process " + strconv.FormatUint(uint64(p.key.pid), 10)
 		} else {
 			img := p.latest()
-			n.label = commandLabel(img, 48)
+			n.label = commandLabel(img, 120)
 			n.sub = strconv.FormatUint(uint64(img.PID), 10) + " · " + Short(userName(img.User, img.UID), 32)
 		}
 		a := b.agent(p.key.agent)

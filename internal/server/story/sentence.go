@@ -73,7 +73,7 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 		f := graph.FileOf(e)
 		obj := &clewv1.Span{T: it.Object.Label, Node: it.Object.ID}
 		if f != nil {
-			obj.T = graph.Short(f.Path, 60)
+			obj.T = graph.Short(f.Path, 80)
 		}
 		if r, ran := g.Ran[i]; ran {
 			verb := "wrote"

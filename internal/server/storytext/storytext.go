@@ -70,6 +70,16 @@ func safe(s string) string {
 	}, s)
 }
 
+// short cuts s to n characters, keeping head and tail.
+func short(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	head := (n - 1) * 2 / 3
+	return string(r[:head]) + "…" + string(r[len(r)-(n-1-head):])
+}
+
 func spans(list []*clewv1.Span) string {
 	var b strings.Builder
 	for _, s := range list {
@@ -316,7 +326,7 @@ func (p *printer) node(t *tree, n *clewv1.Node, indent string, last, root bool) 
 	text := n.Label
 	switch n.Kind {
 	case "process":
-		text += "  " + n.Sublabel
+		text = short(text, 100) + "  " + n.Sublabel
 	case "file":
 		if e := t.in[n.Id]; e != nil {
 			text = e.Label + " " + text
