@@ -230,7 +230,7 @@ func TestKillAgent(t *testing.T) {
 	}
 	mark(t)
 	waitGap(t, c, func(g proc.Gap) bool {
-		return strings.Contains(g.Reason, "agent down") && !g.From.After(down) && !g.To.Before(up)
+		return g.Reason == "agent_down" && !g.From.After(down) && !g.To.Before(up)
 	})
 }
 

@@ -129,7 +129,7 @@ up) echo "listening $*"; exec sleep 1000 ;;
 status) echo '{"ok":true,"server":{"pid":12,"uid":64000,"listen":"127.0.0.1:1"},"agents":[{"pid":11,"mode":"tracepoint","status":"ok"}]}' ;;
 events) echo '{"id":"ev_1","kind":"exec","fields":{"exec.argv":["m-000000"]}}'; echo "{\"id\":\"ev_2\",\"kind\":\"$CLEW_DATA\"}" ;;
 stories) echo '{"items":[{"id":"st_1"}]}' ;;
-story) echo "{\"id\":\"$2\",\"gaps\":[{\"reason\":\"agent down\",\"lost\":\"3\"},{\"lost\":4}]}" ;;
+story) echo "{\"id\":\"$2\",\"gaps\":[{\"reason\":\"agent_down\",\"lost\":\"3\"},{\"lost\":4}]}" ;;
 esac`)
 	if err := c.Start("--sensor", "none"); err != nil {
 		t.Fatal(err)
