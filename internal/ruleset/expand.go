@@ -15,23 +15,31 @@ const fimPrefix = "fim.write.file."
 
 // changes are the objects it stands for. A rule on the virtual object becomes
 // one rule for each.
-var changes = []struct{ kind, object string }{
-	{"open", "open.file."},
-	{"chmod", "chmod.file."},
-	{"chown", "chown.file."},
-	{"link", "link.file."},
-	{"rename", "rename.file."},
-	{"rename", "rename.file.destination."},
-	{"unlink", "unlink.file."},
-	{"utimes", "utimes.file."},
+var changes = []struct {
+	kind, object string
+	// own marks what the object stands for in rules of ours only: a symbolic
+	// link put in a file's place is a change, too, but no policy of others
+	// reckons with it.
+	own bool
+}{
+	{"open", "open.file.", false},
+	{"chmod", "chmod.file.", false},
+	{"chown", "chown.file.", false},
+	{"link", "link.file.", false},
+	{"rename", "rename.file.", false},
+	{"rename", "rename.file.destination.", false},
+	{"unlink", "unlink.file.", false},
+	{"utimes", "utimes.file.", false},
+	{"symlink", "symlink.file.", true},
 }
 
 // writeFlags is the further condition on open: the file is opened for writing.
 const writeFlags = "open.flags & (O_CREAT|O_TRUNC|O_APPEND|O_RDWR|O_WRONLY) > 0"
 
 // expand returns the concrete forms of a rule's expression: itself, or one per
-// kind of change that is observed.
-func (l *loader) expand(n ast.Node) ([]ast.Node, error) {
+// kind of change that is observed. own tells that the rule is in a folder of
+// its own.
+func (l *loader) expand(n ast.Node, own bool) ([]ast.Node, error) {
 	virtual := false
 	ast.Walk(n, func(n ast.Node) bool {
 		name, ok := identName(n)
@@ -43,6 +51,9 @@ func (l *loader) expand(n ast.Node) ([]ast.Node, error) {
 	}
 	var out []ast.Node
 	for _, c := range changes {
+		if c.own && !own {
+			continue
+		}
 		if _, ok := l.cfg.Schema.Field(c.object + "path"); !ok {
 			continue
 		}

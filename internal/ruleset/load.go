@@ -3,6 +3,7 @@ package ruleset
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,6 +17,10 @@ import (
 type Config struct {
 	Schema *Schema
 	Facts  Facts
+	// Macros are policies of which the macros alone are known to the rules, as
+	// those that are shipped are to rules that are checked by themselves. A
+	// macro of the same name in the policies that are loaded takes its place.
+	Macros []File
 	// AgentVersion is the level that agent_version constraints are judged
 	// by; empty means DefaultAgentVersion.
 	AgentVersion string
@@ -85,6 +90,8 @@ type loader struct {
 	store   *store
 	vars    map[string]*variable
 	macroAt map[string]Position
+	// given are the macros of the configuration.
+	given map[string]ast.Node
 }
 
 // Load reads policies and compiles their rules as one set. The files are taken
@@ -112,6 +119,12 @@ func Load(cfg Config, files []File) (*Set, *Report, error) {
 		l.env.Variables["process.pid"] = secl.Variable[eventT]{Type: secl.Int, Get: f.Get}
 	}
 	l.env.Variables["builtins.uuid4"] = l.store.uuids()
+	for _, f := range cfg.Macros {
+		for _, m := range parseFile(f).macros {
+			l.macro(m)
+		}
+	}
+	l.given, l.report.Problems = maps.Clone(l.env.Macros), nil
 	for _, f := range files {
 		l.files = append(l.files, parseFile(f))
 	}
@@ -164,6 +177,9 @@ func (l *loader) macro(m *macroDef) {
 		return
 	}
 	old, dup := l.env.Macros[name]
+	if dup && l.given[name] == old {
+		dup = m.combine.s != ""
+	}
 	var n ast.Node
 	switch {
 	case m.hasValues == (m.expression.s != ""):
@@ -407,7 +423,7 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 		l.status(d, Filtered, kind+" events are not observed by this version")
 		return
 	}
-	variants, err := l.expand(n)
+	variants, err := l.expand(n, d.own)
 	if err != nil {
 		l.fail(d, Problem{At: d.expression.at, Rule: d.ID, Msg: err.Error()})
 		return

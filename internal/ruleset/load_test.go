@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/clewsec/clew/internal/event"
 	"golang.org/x/tools/txtar"
 )
 
@@ -83,6 +84,23 @@ func TestLoad(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestGivenMacros holds that rules can be checked by themselves with the macros
+// of other policies, and that those do not get in the way.
+func TestGivenMacros(t *testing.T) {
+	macros := []File{{Name: "m.policy", Data: []byte("macros:\n  - {id: ONE, values: [sh]}\n  - {id: TWO, values: [x]}\nrules:\n  - {id: other, expression: exec.uid == 0}\n")}}
+	files := []File{{Name: "r.policy", Data: []byte("macros:\n  - {id: TWO, values: [bash]}\nrules:\n  - {id: r, expression: exec.comm in ONE || exec.comm in TWO}\n")}}
+	set, report, err := Load(Config{Schema: schema(t), Macros: macros}, files)
+	if err != nil || report.Failed() || len(set.Rules()) != 1 {
+		t.Fatalf("got %+v, %v", report, err)
+	}
+	for comm, want := range map[string]int{"sh": 1, "bash": 1, "x": 0} {
+		e := &event.Event{Kind: event.KindExec, Exec: &event.Exec{}, Proc: &event.Process{Comm: comm}}
+		if got := len(set.Eval(e, nil)); got != want {
+			t.Errorf("%s: got %d, want %d", comm, got, want)
+		}
 	}
 }
 
