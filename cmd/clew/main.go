@@ -86,8 +86,11 @@ func newRootCmd() *cobra.Command {
 	})
 	root.AddCommand(
 		newDemoCmd(),
+		newRecordCmd(),
 		newReplayCmd(),
 		newRulesCmd(),
+		newStatusCmd(),
+		newUpCmd(),
 		newVersionCmd(),
 	)
 	return root

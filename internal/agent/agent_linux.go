@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/clewsec/clew/internal/accounts"
 	"github.com/clewsec/clew/internal/event"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
@@ -121,7 +122,7 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte) (engineCon
 	if cfg.rules, err = loadRules(policies.HostFacts(), a.cfg.Policies, a.cfg.Log); err != nil {
 		return cfg, err
 	}
-	cfg.live = true
+	cfg.live, cfg.accounts = true, accounts.Host()
 	cfg.mode = a.cfg.Sensor
 	start := event.RunStart{Run: newRun(), Seed: seed, HostID: hostID, Version: a.cfg.Version}
 	if a.cfg.Sensor == SensorNone {
@@ -150,7 +151,7 @@ func (a *Agent) replayEngine(cfg engineConfig, recording []byte, reason string) 
 	if cfg.rules, err = loadRules(facts, a.cfg.Policies, a.cfg.Log); err != nil {
 		return cfg, err
 	}
-	cfg.source, cfg.live, cfg.mode, cfg.reason = src, false, "replay", reason
+	cfg.source, cfg.live, cfg.accounts, cfg.mode, cfg.reason = src, false, nil, "replay", reason
 	return cfg, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/clewsec/clew/internal/accounts"
 	"github.com/clewsec/clew/internal/agent/spool"
 	"github.com/clewsec/clew/internal/event"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
@@ -52,7 +53,8 @@ type engineConfig struct {
 	pid     int32
 	log     *slog.Logger
 
-	spoolBytes int64 // limit; the spool's own when 0
+	accounts   *accounts.Accounts // names of users and groups; nil: none
+	spoolBytes int64              // limit; the spool's own when 0
 	started    func(*event.RunStart)
 }
 
@@ -292,8 +294,28 @@ func (e *engine) begin(rec *event.StreamRecord) error {
 	if err := e.pushLocked(rec); err != nil {
 		return err
 	}
+	if err := e.nameLocked(); err != nil {
+		return err
+	}
 	if e.cfg.live {
 		return e.restore()
+	}
+	return nil
+}
+
+// nameLocked tells the stream which users and groups the host has now.
+func (e *engine) nameLocked() error {
+	if e.cfg.accounts == nil {
+		return nil
+	}
+	names, err := e.cfg.accounts.Changed()
+	if err != nil {
+		e.cfg.log.Debug("users and groups", "error", err)
+	}
+	for _, n := range names {
+		if err := e.pushLocked(&event.StreamRecord{Answer: n}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -382,6 +404,12 @@ func (e *engine) keep(ctx context.Context) error {
 				e.cfg.log.Warn("spool is not on the disk yet", "error", err)
 			}
 			if err := e.tellLost(); err != nil {
+				return err
+			}
+			e.mu.Lock()
+			err := e.nameLocked()
+			e.mu.Unlock()
+			if err != nil {
 				return err
 			}
 		case <-saving.C:
