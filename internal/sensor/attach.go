@@ -124,6 +124,46 @@ func tracepointHooks() []hook {
 		hook{"net_tp", "exit_accept", "sys_exit_accept4", kinds{procRecKindREC_ACCEPT}, false})
 }
 
+// trampolineHooks are the hooks of trampoline mode. The programs say themselves
+// which function they belong to.
+func trampolineHooks() []hook {
+	hooks := append([]hook(nil), lifeHooks...)
+	for _, h := range []struct {
+		object string
+		kinds  kinds
+		progs  []string
+	}{
+		{"file_tr", kOpen, []string{"tr_open"}},
+		{"file_tr", kTrunc, []string{"tr_truncate"}},
+		{"file_tr", kTruncCanary, []string{"tr_ftruncate"}},
+		{"file_tr", kChmod, []string{"tr_chmod"}},
+		{"file_tr", kChown, []string{"tr_chown"}},
+		{"file_tr", kUnlink, []string{"hold_unlink", "tr_unlink"}},
+		{"file_tr", kRmdir, []string{"hold_rmdir", "tr_rmdir"}},
+		{"file_tr", kMkdir, []string{"hold_mkdir", "tr_mkdir"}},
+		{"file_tr", kSym, []string{"hold_symlink", "tr_symlink"}},
+		{"file_tr", kLink, []string{"hold_link", "tr_link"}},
+		{"file_tr", kRename, []string{"hold_rename", "tr_rename"}},
+		{"net_tr", kinds{procRecKindREC_CONNECT}, []string{"tr_connect"}},
+		{"net_tr", kinds{procRecKindREC_BIND}, []string{"tr_bind"}},
+		{"net_tr", kinds{procRecKindREC_ACCEPT}, []string{"tr_accept"}},
+		{"cred_tr", kCred, []string{"tr_cred"}},
+	} {
+		for _, p := range h.progs {
+			hooks = append(hooks, hook{object: h.object, prog: p, kinds: h.kinds})
+		}
+	}
+	return hooks
+}
+
+// hooksFor lists the hooks of a mode.
+func hooksFor(mode Mode) []hook {
+	if mode == Trampoline {
+		return trampolineHooks()
+	}
+	return tracepointHooks()
+}
+
 func (h *hook) wanted(p *kernelPlan) bool {
 	for _, k := range h.kinds {
 		if p.wanted[k] || k == procRecKindREC_CANARY {

@@ -19,6 +19,7 @@ const (
 	cred_tpMapBulk         = "bulk"
 	cred_tpMapCounters     = "counters"
 	cred_tpMapCritical     = "critical"
+	cred_tpMapHeld         = "held"
 	cred_tpMapNames        = "names"
 	cred_tpMapPending      = "pending"
 	cred_tpMapPendingIds   = "pending_ids"
@@ -84,6 +85,7 @@ type cred_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
@@ -123,6 +125,7 @@ type cred_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
@@ -136,6 +139,7 @@ func (m *cred_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,

@@ -19,6 +19,7 @@ const (
 	file_tpMapBulk              = "bulk"
 	file_tpMapCounters          = "counters"
 	file_tpMapCritical          = "critical"
+	file_tpMapHeld              = "held"
 	file_tpMapNames             = "names"
 	file_tpMapPending           = "pending"
 	file_tpMapPendingIds        = "pending_ids"
@@ -152,6 +153,7 @@ type file_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
@@ -191,6 +193,7 @@ type file_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
@@ -204,6 +207,7 @@ func (m *file_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,

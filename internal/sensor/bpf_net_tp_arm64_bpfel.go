@@ -19,6 +19,7 @@ const (
 	net_tpMapBulk         = "bulk"
 	net_tpMapCounters     = "counters"
 	net_tpMapCritical     = "critical"
+	net_tpMapHeld         = "held"
 	net_tpMapNames        = "names"
 	net_tpMapPending      = "pending"
 	net_tpMapPendingIds   = "pending_ids"
@@ -86,6 +87,7 @@ type net_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
@@ -125,6 +127,7 @@ type net_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
@@ -138,6 +141,7 @@ func (m *net_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,

@@ -173,6 +173,12 @@ type procRecHdr struct {
 	Comm     [16]int8
 }
 
+type procRecHdrFlag uint32
+
+const (
+	procRecHdrFlagRH_ASYNC procRecHdrFlag = 1
+)
+
 type procRecIds struct {
 	_            structs.HostLayout
 	Uid          uint32
@@ -292,6 +298,7 @@ const (
 	procMapBulk         = "bulk"
 	procMapCounters     = "counters"
 	procMapCritical     = "critical"
+	procMapHeld         = "held"
 	procMapNames        = "names"
 	procMapPending      = "pending"
 	procMapPendingIds   = "pending_ids"
@@ -363,6 +370,7 @@ type procMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
@@ -402,6 +410,7 @@ type procMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
@@ -415,6 +424,7 @@ func (m *procMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,

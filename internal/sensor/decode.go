@@ -37,6 +37,9 @@ type record struct {
 	snap   *event.Process
 	canary uint64
 	bulk   bool // canary: which ring it came by
+	// snapshot: the parent
+	parent      uint32
+	parentStart uint64
 }
 
 var errRecord = errors.New("malformed kernel record")
@@ -208,10 +211,14 @@ func (d *decoder) decode(b []byte) (record, error) {
 }
 
 func (d *decoder) event(kind event.Kind, h *procRecHdr) *event.Event {
-	return &event.Event{
+	ev := &event.Event{
 		BootNS: h.Ts, TimeNS: int64(h.Ts) + d.offset, Kind: kind, PID: h.Tgid, TID: h.Tid, StartNS: h.Start,
 		CgroupID: h.CgroupId, UID: h.Uid, GID: h.Gid, EUID: h.Euid,
 	}
+	if h.Flags&uint16(procRecHdrFlagRH_ASYNC) != 0 {
+		ev.Flags |= event.FlagAsync
+	}
+	return ev
 }
 
 func (d *decoder) proc(rec *record, b []byte) bool {
@@ -248,7 +255,7 @@ func (d *decoder) proc(rec *record, b []byte) bool {
 		p.CreatedAt = int64(h.Start) + d.offset
 		p.File = d.file(b, &r.Exe)
 		p.IsExec = p.File.Path != ""
-		rec.snap = p
+		rec.snap, rec.parent, rec.parentStart = p, r.Creator, r.CreatorStart
 		return true
 	}
 	p.IsExec, p.ExecTime = true, p.CreatedAt

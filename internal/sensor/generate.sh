@@ -20,8 +20,11 @@ object() {
 
 object proc -type rec_any -type rec_hdr -type rec_str -type rec_file -type rec_proc \
 	-type rec_exit -type rec_ids -type rec_cred -type rec_cgroup -type rec_canary \
-	-type rec_fileop -type rec_net -type rec_kind -type rec_file_flag -type rec_proc_flag \
+	-type rec_fileop -type rec_net -type rec_kind -type rec_hdr_flag -type rec_file_flag -type rec_proc_flag \
 	-type rec_op_flag -type fate -type plan_mode -type plan_data -type fate_counts -type name_key
 object file_tp
 object net_tp
 object cred_tp
+object file_tr
+object net_tr
+object cred_tr

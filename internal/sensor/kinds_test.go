@@ -1223,3 +1223,9 @@ func testMounts(t *testing.T, w *watch) {
 		t.Errorf("%+v", e.Open.File)
 	}
 }
+
+// rawPath makes a call on a path that lies in memory others write to.
+func rawPath(nr uintptr, path []byte, mode int) {
+	at := unix.AT_FDCWD
+	syscall.Syscall(nr, uintptr(at), uintptr(unsafe.Pointer(&path[0])), uintptr(mode))
+}

@@ -47,6 +47,11 @@ func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 	loaders := map[string]func() (*ebpf.CollectionSpec, error){
 		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp,
 	}
+	if mode == Trampoline {
+		loaders = map[string]func() (*ebpf.CollectionSpec, error){
+			"proc": loadProc, "file_tr": loadFile_tr, "net_tr": loadNet_tr, "cred_tr": loadCred_tr,
+		}
+	}
 	specs := make(map[string]*ebpf.CollectionSpec, len(loaders))
 	for name, load := range loaders {
 		spec, err := load()
@@ -110,8 +115,10 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 			}
 		}
 	}
-	if k.trace, err = openTracefs(); err != nil {
-		return nil, err
+	if mode == Tracepoint {
+		if k.trace, err = openTracefs(); err != nil {
+			return nil, err
+		}
 	}
 	one := uint32(1)
 	for _, pid := range cfg.Self {
@@ -126,8 +133,6 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 	}
 	return k, nil
 }
-
-func hooksFor(mode Mode) []hook { return tracepointHooks() }
 
 // load makes sure that programs are in the kernel: object name to programs.
 func (k *kernel) load(want map[string][]string) error {

@@ -4,6 +4,7 @@ package sensor
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -70,6 +71,7 @@ func (k *kernel) snapshot(d *decoder) ([]record, error) {
 			return nil, fmt.Errorf("read task iterator: %w", err)
 		}
 	}
+	out = append(out, d.hidden(out)...)
 	for _, r := range out {
 		d.fromProc(r.snap)
 	}
@@ -77,6 +79,76 @@ func (k *kernel) snapshot(d *decoder) ([]record, error) {
 		return cmp.Or(cmp.Compare(a.snap.StartNS, b.snap.StartNS), cmp.Compare(a.snap.PID, b.snap.PID))
 	})
 	return out, nil
+}
+
+// hidden finds processes that /proc shows and the iterator does not: some
+// kernels keep pid 1 from it. Less is known of them. Their start is taken from
+// what a child says of its parent, since /proc tells it in ticks only.
+func (d *decoder) hidden(seen []record) (out []record) {
+	known := make(map[uint32]bool, len(seen))
+	starts := make(map[uint32]uint64)
+	for _, r := range seen {
+		known[r.snap.PID] = true
+		starts[r.parent] = r.parentStart
+	}
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	now := bootNS()
+	for _, e := range dirs {
+		n, err := strconv.ParseUint(e.Name(), 10, 32)
+		if err != nil || known[uint32(n)] {
+			continue
+		}
+		dir := filepath.Join("/proc", e.Name())
+		stat, _ := readLimited(filepath.Join(dir, "stat"), 4096)
+		open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+		fields := bytes.Fields(stat[end+1:])
+		if open < 0 || end < open || len(fields) < 20 {
+			continue // gone
+		}
+		number := func(i int) uint64 {
+			v, _ := strconv.ParseUint(string(fields[i]), 10, 64)
+			return v
+		}
+		p := &event.Process{
+			PID: uint32(n), TID: uint32(n), PPID: uint32(number(1)), SID: uint32(number(3)), NSPID: uint32(n),
+			Comm: string(stat[open+1 : end]), StartNS: number(19) * 1e7, Source: "snapshot",
+			AUID: ^uint32(0), AuditSession: ^uint32(0), Cgroup: "/", CgroupVersion: 2,
+		}
+		if start, ok := starts[p.PID]; ok {
+			p.StartNS = start
+		}
+		if p.StartNS+1e9 > now {
+			continue // just born: its fork is in the stream, and says when
+		}
+		p.CreatedAt = int64(p.StartNS) + d.offset
+		if exe, err := os.Readlink(filepath.Join(dir, "exe")); err == nil {
+			p.File = event.File{Path: exe, PathSource: "kernel"}
+			if fi, err := os.Stat(filepath.Join(dir, "exe")); err == nil {
+				p.File.Inode, p.File.Mode = inode(fi), uint32(fi.Mode().Perm())|0o100000
+			}
+		}
+		p.IsExec = p.File.Path != ""
+		status, _ := readLimited(filepath.Join(dir, "status"), 8192)
+		for line := range bytes.Lines(status) {
+			name, rest, _ := bytes.Cut(line, []byte(":"))
+			ids := bytes.Fields(rest)
+			id := func(i int) uint32 {
+				v, _ := strconv.ParseUint(string(ids[i]), 10, 32)
+				return uint32(v)
+			}
+			switch {
+			case string(name) == "Uid" && len(ids) == 4:
+				p.UID, p.EUID, p.FSUID = id(0), id(1), id(3)
+			case string(name) == "Gid" && len(ids) == 4:
+				p.GID, p.EGID, p.FSGID = id(0), id(1), id(3)
+			}
+		}
+		out = append(out, record{ts: now, kind: procRecKindREC_SNAPSHOT, snap: p})
+	}
+	return out
 }
 
 // readLimited reads at most n bytes of a file; cut tells that there were more.

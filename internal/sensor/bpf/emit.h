@@ -16,6 +16,17 @@
  */
 #define SUBPROG __noinline __attribute__((weak))
 
+/*
+ * A place in the scratch buffer. Masked in the instruction before its use:
+ * older verifiers forget a checked bound when the value goes through memory.
+ */
+#define AT(s, off)                                                                                 \
+	({                                                                                         \
+		u64 o_ = (off);                                                                    \
+		asm volatile("%0 &= 0xffff" : "+r"(o_));                                           \
+		(s)->buf + o_;                                                                     \
+	})
+
 /* Adds one to a fate. Kinds and fates are constants at every call. */
 static __always_inline int fate(u32 kind, enum fate f)
 {
@@ -120,7 +131,7 @@ static __always_inline void fill_hdr(struct rec_hdr *h, struct task_struct *t)
 	h->netns = BPF_CORE_READ(t, nsproxy, net_ns, ns.inum);
 	h->cpu = bpf_get_smp_processor_id();
 	h->pad = 0;
-	h->flags = 0;
+	h->flags = t->flags & PF_IO_WORKER ? RH_ASYNC : 0;
 	bpf_probe_read_kernel(h->comm, sizeof(h->comm), t->comm);
 }
 
@@ -170,7 +181,7 @@ SUBPROG int put_user(struct scratch *s, struct rec_str *out, u64 from, u32 size)
 		return 0;
 	if (!n)
 		return 1;
-	if (bpf_probe_read_user(s->buf + off, n, (void *)from))
+	if (bpf_probe_read_user(AT(s, off), n, (void *)from))
 		return 0;
 	out->len = n;
 	s->off = off + n;
@@ -190,7 +201,7 @@ SUBPROG int put_user_str(struct scratch *s, struct rec_str *out, u64 from)
 	out->len = 0;
 	if (off > SCRATCH_LIMIT)
 		return 0;
-	n = bpf_probe_read_user_str(s->buf + off, 4096, (void *)from);
+	n = bpf_probe_read_user_str(AT(s, off), 4096, (void *)from);
 	if (n <= 0 || n > 4096)
 		return 0;
 	out->len = n - 1;
@@ -210,7 +221,7 @@ SUBPROG int put_kernel_str(struct scratch *s, struct rec_str *out, u64 from)
 	out->len = 0;
 	if (off > SCRATCH_LIMIT)
 		return 0;
-	n = bpf_probe_read_kernel_str(s->buf + off, 4096, (void *)from);
+	n = bpf_probe_read_kernel_str(AT(s, off), 4096, (void *)from);
 	if (n <= 0 || n > 4096)
 		return 0;
 	out->len = n - 1;
@@ -231,10 +242,9 @@ SUBPROG u64 hash_tail(struct scratch *s, u32 off, u32 len)
 		u32 left = len - i * 8;
 		u64 w;
 
-		asm volatile("" : "+r"(at)); /* what is checked is what is used */
-		if (i * 8 >= len || at > SCRATCH_BUF - 8)
+		if (i * 8 >= len)
 			break;
-		w = *(u64 *)(s->buf + at);
+		w = *(u64 *)AT(s, at);
 		if (left < 8)
 			w &= (1ULL << (left * 8)) - 1;
 		h = (h ^ w) * 0x9e3779b97f4a7c15ULL;

@@ -158,9 +158,7 @@ static __noinline bool put_arg(struct scratch *s, struct rec_str *out,
 
 static __always_inline bool absolute(struct scratch *s, struct rec_str *str)
 {
-	u64 off = str->off;
-
-	return str->len && off < SCRATCH_BUF && s->buf[off] == '/';
+	return str->len && *AT(s, str->off) == '/';
 }
 
 /*

@@ -70,20 +70,17 @@ SUBPROG int tail_wanted(struct scratch *s, u32 kind, u32 off, u32 len)
 	for (n = 0; n < 256; n++) {
 		u64 at = off + len - 1 - n;
 
-		asm volatile("" : "+r"(at)); /* what is checked is what is used */
 		if (n >= len)
 			break;
-		if (at >= SCRATCH_BUF - NAME_KEY)
-			return true;
-		if (s->buf[at] == '/')
+		if (*AT(s, at) == '/')
 			break;
 		from = at;
 	}
-	if (!n || n == 256 || from >= SCRATCH_BUF - NAME_KEY)
+	if (!n || n == 256)
 		return true;
-	if (s->buf[from] == '.' && n <= 2)
+	if (*AT(s, from) == '.' && n <= 2)
 		return true;
-	bpf_probe_read_kernel_str(k.name, sizeof(k.name), s->buf + from);
+	bpf_probe_read_kernel_str(k.name, sizeof(k.name), AT(s, from));
 	kinds = bpf_map_lookup_elem(&names, &k);
 	return kinds && (*kinds & (1ULL << kind));
 }

@@ -233,6 +233,11 @@ struct trace_event_raw_sys_exit {
 	long ret;
 };
 
+struct renamedata {
+	struct dentry *old_dentry;
+	struct dentry *new_dentry;
+};
+
 struct seq_file;
 struct bpf_iter_meta {
 	struct seq_file *seq;
@@ -247,6 +252,7 @@ struct bpf_iter__task {
 #pragma clang attribute pop
 
 #define PF_KTHREAD 0x00200000
+#define PF_IO_WORKER 0x00000010
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define FMODE_CREATED 0x100000
 #define FMODE_EXEC_FLAG 0x20 /* __FMODE_EXEC, in open_flags.open_flag */

@@ -25,7 +25,7 @@ struct {
 } bulk SEC(".maps");
 
 #define SCRATCH_SLOTS 2
-#define SCRATCH_BUF 65536
+#define SCRATCH_BUF (65536 + 16384)
 #define SCRATCH_LIMIT 45056 /* no string begins above this, none is longer than 16384 */
 
 /*
@@ -132,6 +132,26 @@ struct {
 	__type(key, u64);
 	__type(value, struct rec_ids);
 } pending_ids SEC(".maps");
+
+/*
+ * Trampoline mode: what a call that changes a directory is about, noted where
+ * the kernel has resolved it and judged where it is done. As `pending`.
+ */
+struct held {
+	u64 mnt;
+	u64 dentry;
+	u64 parent;
+	u32 name_len; /* with its NUL */
+	u32 pad;
+	struct rec_file file;
+	char name[256];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, struct held);
+} held SEC(".maps");
 
 /* The thread group that may send canaries. */
 volatile const u32 cfg_agent_tgid = 0;

@@ -51,7 +51,7 @@ SUBPROG int put_path(struct scratch *s, struct rec_str *out, u16 *flags, u64 vfs
 					*flags |= RF_DETACHED;
 					if (off == begin) {
 						name = BPF_CORE_READ(d, d_name.name);
-						n = bpf_probe_read_kernel_str(s->buf + off, 256, name);
+						n = bpf_probe_read_kernel_str(AT(s, off), 256, name);
 						if (n > 0 && n <= 256)
 							*poff = off + n;
 					}
@@ -65,7 +65,7 @@ SUBPROG int put_path(struct scratch *s, struct rec_str *out, u16 *flags, u64 vfs
 		}
 		parent = BPF_CORE_READ(d, d_parent);
 		name = BPF_CORE_READ(d, d_name.name);
-		n = bpf_probe_read_kernel_str(s->buf + off, 256, name);
+		n = bpf_probe_read_kernel_str(AT(s, off), 256, name);
 		if (n <= 0 || n > 256)
 			break;
 		if (off - begin + n > PATH_MAX_BYTES)
@@ -84,7 +84,8 @@ done:
 	return 0;
 }
 
-SUBPROG int fill_file(struct scratch *s, struct rec_file *f, u64 vfsmnt, u64 dent)
+/* All of a file but its path. */
+SUBPROG int fill_facts(struct rec_file *f, u64 vfsmnt, u64 dent)
 {
 	struct vfsmount *vm = (void *)vfsmnt;
 	struct dentry *d = (void *)dent;
@@ -93,7 +94,7 @@ SUBPROG int fill_file(struct scratch *s, struct rec_file *f, u64 vfsmnt, u64 den
 	struct super_block *sb = BPF_CORE_READ(d, d_sb);
 	u16 flags = RF_PRESENT;
 
-	if (!s || !f)
+	if (!f)
 		return 0;
 	f->mnt_id = BPF_CORE_READ(m, mnt_id);
 	f->dev = BPF_CORE_READ(sb, s_dev);
@@ -114,9 +115,16 @@ SUBPROG int fill_file(struct scratch *s, struct rec_file *f, u64 vfsmnt, u64 den
 				flags |= RF_UPPER;
 		}
 	}
-	put_path(s, &f->path, &flags, vfsmnt, dent);
 	f->flags = flags;
 	return 0;
+}
+
+SUBPROG int fill_file(struct scratch *s, struct rec_file *f, u64 vfsmnt, u64 dent)
+{
+	if (!s || !f)
+		return 0;
+	fill_facts(f, vfsmnt, dent);
+	return put_path(s, &f->path, &f->flags, vfsmnt, dent);
 }
 
 /* The file behind a descriptor of the current task, or NULL. */

@@ -112,6 +112,7 @@ int BPF_PROG(on_exit, struct task_struct *p)
 
 	bpf_map_delete_elem(&pending, &id);
 	bpf_map_delete_elem(&pending_ids, &id);
+	bpf_map_delete_elem(&held, &id);
 	if (sig->live.counter)
 		return 0;
 	fate(REC_EXIT, FATE_SEEN);

@@ -36,6 +36,11 @@ enum rec_kind {
 	REC_KINDS = 32, /* a power of two */
 };
 
+/* rec_hdr.flags */
+enum rec_hdr_flag {
+	RH_ASYNC = 1, /* done by a worker on behalf of the process: io_uring */
+};
+
 struct rec_str {
 	u16 off;
 	u16 len;
@@ -234,6 +239,7 @@ union rec_any {
 	struct rec_net net;
 	struct rec_ids ids;
 	enum rec_kind kind;
+	enum rec_hdr_flag hdr_flag;
 	enum rec_file_flag file_flag;
 	enum rec_proc_flag proc_flag;
 	enum rec_op_flag op_flag;

@@ -30,7 +30,7 @@ SUBPROG int put_cgroup(struct scratch *s, struct rec_str *out, u64 kn)
 			break;
 		if (off > SCRATCH_LIMIT)
 			break;
-		n = bpf_probe_read_kernel_str(s->buf + off, 256, BPF_CORE_READ(k, name));
+		n = bpf_probe_read_kernel_str(AT(s, off), 256, BPF_CORE_READ(k, name));
 		if (n <= 0 || n > 256)
 			break;
 		*poff = off + n;
