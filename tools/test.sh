@@ -16,12 +16,12 @@ go)
 	# Without the test cache: some tests read what the go command cannot see
 	# (the repository, the kernel).
 	mapfile -t pkgs < <(others)
-	go test -count=1 -timeout 15m "${pkgs[@]}"
+	go run ./tools/gotest -count=1 -timeout 15m "${pkgs[@]}"
 	;;
 vm)
 	# One package at a time: they load the processors, or watch what happens.
 	mapfile -t pkgs < <(alone)
-	[ ${#pkgs[@]} -eq 0 ] || go test -count=1 -timeout 20m -p 1 "${pkgs[@]}"
+	[ ${#pkgs[@]} -eq 0 ] || go run ./tools/gotest -count=1 -timeout 20m -p 1 "${pkgs[@]}"
 	;;
 web)
 	[ -f web/package.json ] || exit 0
