@@ -467,7 +467,10 @@ func TestIndex(t *testing.T) {
 		}
 		for len(alone) < 40 {
 			expr := g.condition("open", 2)
-			if g.r.IntN(2) == 0 {
+			switch g.r.IntN(4) {
+			case 0:
+				expr = fmt.Sprintf(`open.file.path in ["/etc/%s", ~"/%s/*", ~"/tmp/x/**"] && (%s)`, g.pick(genNames[:4]...), g.pick("etc", "tmp"), expr)
+			case 1:
 				expr = fmt.Sprintf(`open.file.name in ["%s", "%s"] && (%s)`, g.pick(genNames...), g.pick(genNames...), expr)
 			}
 			if !strings.Contains(expr, "open.") {
@@ -528,11 +531,13 @@ func BenchmarkEval(b *testing.B) {
 		var p strings.Builder
 		p.WriteString("rules:\n")
 		for i := range n {
-			switch i % 3 {
+			switch i % 4 {
 			case 0:
 				fmt.Fprintf(&p, "  - {id: r%d, expression: 'open.file.name == \"name%d\" && process.uid == 0'}\n", i, i)
 			case 1:
 				fmt.Fprintf(&p, "  - {id: r%d, expression: 'open.file.path in [\"/etc/a%d\", \"/etc/b%d\"] && open.flags & O_CREAT > 0'}\n", i, i, i)
+			case 2:
+				fmt.Fprintf(&p, "  - {id: r%d, expression: 'open.file.path in [~\"/srv/app%d/*\", ~\"/opt/app%d/**\"] && process.uid > 0'}\n", i, i, i)
 			default:
 				fmt.Fprintf(&p, "  - {id: r%d, expression: 'process.file.name == \"prog%d\" && open.file.path =~ \"/etc/*\"'}\n", i, i)
 			}

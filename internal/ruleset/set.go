@@ -8,6 +8,7 @@ import (
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/secl"
 	"github.com/clewsec/clew/internal/secl/check"
+	"github.com/clewsec/clew/internal/secl/match"
 )
 
 // Set is a compiled rule set. Evaluation keeps state (variables, rates), so
@@ -45,11 +46,30 @@ type bucket struct {
 	rest []int32
 }
 
-// index finds entries by the value of one field.
+// index finds entries by the value of one field; with dirs, by the value and,
+// as it is a path, by every directory it lies in.
 type index struct {
 	field   string
+	dirs    bool
 	get     func(*event.Event) string
 	entries map[string][]int32
+}
+
+// find appends the entries that the event's value leads to. One may be there
+// more than once.
+func (x *index) find(ev *event.Event, hits []int32) []int32 {
+	v := x.get(ev)
+	hits = append(hits, x.entries[v]...)
+	if !x.dirs {
+		return hits
+	}
+	// A directory below which no rule looks is found by one look-up.
+	for i := len(v) - 1; i > 0; i-- {
+		if v[i] == '/' {
+			hits = append(hits, x.entries[v[:i]]...)
+		}
+	}
+	return hits
 }
 
 func newSet(l *loader) *Set {
@@ -92,7 +112,7 @@ func (s *Set) build() {
 				b.rest = append(b.rest, int32(i))
 				continue
 			}
-			x := b.index(s.cfg.Schema, want.field)
+			x := b.index(s.cfg.Schema, want)
 			for _, v := range want.values {
 				// Values repeat only if the rule repeats them.
 				if l := x.entries[v]; len(l) == 0 || l[len(l)-1] != int32(i) {
@@ -100,7 +120,13 @@ func (s *Set) build() {
 				}
 			}
 		}
-		s.hits = slices.Grow(s.hits[:0], max(cap(s.hits), len(b.entries)))
+		longest := 0
+		for i := range b.indexes {
+			for _, l := range b.indexes[i].entries {
+				longest += len(l)
+			}
+		}
+		s.hits = slices.Grow(s.hits[:0], max(cap(s.hits), longest))
 	}
 }
 
@@ -112,22 +138,31 @@ func executionContext(r *Rule) int {
 	return 0
 }
 
-func (b *bucket) index(schema *Schema, name string) *index {
+func (b *bucket) index(schema *Schema, w wanted) *index {
 	for i := range b.indexes {
-		if b.indexes[i].field == name {
-			return &b.indexes[i]
+		if x := &b.indexes[i]; x.field == w.field && x.dirs == w.dirs {
+			return x
 		}
 	}
-	f, _ := schema.Field(name)
-	b.indexes = append(b.indexes, index{field: name, get: f.Get.Str, entries: map[string][]int32{}})
+	f, _ := schema.Field(w.field)
+	b.indexes = append(b.indexes, index{field: w.field, dirs: w.dirs, get: f.Get.Str, entries: map[string][]int32{}})
 	return &b.indexes[len(b.indexes)-1]
 }
 
 // wanted says that a condition holds only where the field has one of the
-// values.
+// values; with dirs, where it is one of them or lies below one.
 type wanted struct {
 	field  string
+	dirs   bool
 	values []string
+}
+
+// better tells whether w leads to a condition less often than o.
+func (w wanted) better(o wanted) bool {
+	if w.dirs != o.dirs {
+		return o.dirs
+	}
+	return len(w.values) < len(o.values)
 }
 
 // maxIndexed is the longest list of values that is worth an index entry each.
@@ -138,19 +173,12 @@ const maxIndexed = 1024
 func selective(e *check.Expr) (wanted, bool) {
 	switch e.Op {
 	case check.InSet:
-		x := e.Args[0]
-		if x.Op != check.FieldOp || x.List || x.Length || x.Index >= 0 || x.Weight > maxIndexWeight {
-			return wanted{}, false
-		}
-		if len(e.Set.Matchers) > 0 || e.Set.Fold() || len(e.Set.Values) > maxIndexed {
-			return wanted{}, false
-		}
-		return wanted{x.Field.Name, e.Set.Values}, true
+		return selectiveSet(e)
 	case check.And:
 		var best wanted
 		found := false
 		for _, a := range e.Args {
-			if w, ok := selective(a); ok && (!found || len(w.values) < len(best.values)) {
+			if w, ok := selective(a); ok && (!found || w.better(best)) {
 				best, found = w, true
 			}
 		}
@@ -163,6 +191,7 @@ func selective(e *check.Expr) (wanted, bool) {
 				return wanted{}, false
 			}
 			all.field = w.field
+			all.dirs = all.dirs || w.dirs
 			all.values = append(slices.Clip(all.values), w.values...)
 		}
 		slices.Sort(all.values)
@@ -170,6 +199,28 @@ func selective(e *check.Expr) (wanted, bool) {
 		return all, true
 	}
 	return wanted{}, false
+}
+
+func selectiveSet(e *check.Expr) (wanted, bool) {
+	x := e.Args[0]
+	if x.Op != check.FieldOp || x.List || x.Length || x.Index >= 0 || x.Weight > maxIndexWeight {
+		return wanted{}, false
+	}
+	if e.Set.Fold() || len(e.Set.Values)+len(e.Set.Matchers) > maxIndexed {
+		return wanted{}, false
+	}
+	w := wanted{field: x.Field.Name, values: slices.Clone(e.Set.Values)}
+	for _, m := range e.Set.Matchers {
+		g, ok := m.(*match.Glob)
+		if !ok || g.Dir() == "" {
+			return wanted{}, false
+		}
+		w.dirs = true
+		w.values = append(w.values, g.Dir())
+	}
+	slices.Sort(w.values)
+	w.values = slices.Compact(w.values)
+	return w, true
 }
 
 // maxIndexWeight keeps fields that are costly to read out of the indexes: an
@@ -202,11 +253,11 @@ func (s *Set) Eval(ev *event.Event, out []Match) []Match {
 	s.ctx.Event, s.ctx.Now, s.store.now = ev, ev.TimeNS, ev.TimeNS
 	hits := s.hits[:0]
 	for i := range b.indexes {
-		x := &b.indexes[i]
-		hits = append(hits, x.entries[x.get(ev)]...)
+		hits = b.indexes[i].find(ev, hits)
 	}
 	slices.Sort(hits)
 	s.hits = hits[:0]
+	hits = slices.Compact(hits)
 	rest := b.rest
 	for len(hits) > 0 || len(rest) > 0 {
 		var i int32

@@ -124,7 +124,9 @@ type Glob struct {
 	// prefix is the literal text before the first star: most paths differ in
 	// it already.
 	prefix string
-	segs   []wildcard
+	// starred tells that a star follows the prefix.
+	starred bool
+	segs    []wildcard
 	// deep tells that ** followed.
 	deep bool
 }
@@ -146,7 +148,7 @@ func NewGlob(text string) (*Glob, error) {
 	if strings.Contains(t, "**") {
 		return nil, fmt.Errorf("glob %q: %w", text, ErrDoubleInner)
 	}
-	g.prefix, _, _ = strings.Cut(t, "*")
+	g.prefix, _, g.starred = strings.Cut(t, "*")
 	for seg := range strings.SplitSeq(t, "/") {
 		g.segs = append(g.segs, newWildcard(seg, false))
 	}
@@ -183,24 +185,16 @@ func (g *Glob) Match(s string) bool {
 	return false
 }
 
-// MatchParent tells whether a path below the directory dir could match: every
-// segment of dir matches, whatever follows.
-func (g *Glob) MatchParent(dir string) bool {
-	if dir == "/" {
-		return len(g.segs) > 0
+// Dir returns the longest directory that every path the glob can match lies
+// below, without a slash at its end: empty for the root directory.
+func (g *Glob) Dir() string {
+	switch {
+	case len(g.segs) == 0:
+		return ""
+	case g.deep && !g.starred:
+		return g.prefix
 	}
-	for i := range g.segs {
-		seg, rest, more := strings.Cut(dir, "/")
-		if !g.segs[i].match(seg) {
-			return false
-		}
-		if !more {
-			// Something must be left for what is below dir.
-			return i < len(g.segs)-1 || g.deep
-		}
-		dir = rest
-	}
-	return g.deep && len(g.segs) > 0
+	return g.prefix[:max(0, strings.LastIndexByte(g.prefix, '/'))]
 }
 
 // Base returns the last component of every path the glob can match, where
