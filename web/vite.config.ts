@@ -2,10 +2,12 @@
 // so the built files work below any path without the server having to know it.
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
+// @ts-expect-error: plain JavaScript without types
+import { licenses } from "./tools/licenses.mjs";
 
 export default defineConfig({
   base: "./",
-  plugins: [react()],
+  plugins: [react(), licenses()],
   build: {
     target: ["chrome120", "firefox121", "safari17"],
     sourcemap: false,
@@ -13,6 +15,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // The budget is tools/check-dist.mjs, in bytes of gzip.
+    chunkSizeWarningLimit: 2000,
     rolldownOptions: {
       output: {
         entryFileNames: "assets/[name]-[hash].js",

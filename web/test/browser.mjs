@@ -469,7 +469,7 @@ async function scenarios(page, server) {
   server.state.scenario = "grow";
   let positions = new Map();
   let still = true;
-  for (server.state.step = 3; server.state.step <= 26; server.state.step += 6) {
+  for (server.state.step = 3; server.state.step <= 21; server.state.step += 6) {
     await fresh(`#/stories/${id}`);
     await items.first().waitFor();
     const now = new Map(
@@ -479,6 +479,10 @@ async function scenarios(page, server) {
     positions = new Map([...positions, ...now]);
   }
   check("growing: no card moves sideways", still);
+  server.state.step = 26;
+  server.state.changed();
+  await page.locator('[data-node="p_rm"]').waitFor();
+  check("live: a change on the stream reaches the open page", true);
 
   server.state.scenario = "demo";
   await fresh("#/stories/st_hostile00000?sel=node:p_upd");

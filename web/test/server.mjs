@@ -101,6 +101,24 @@ export async function start({ port = 0, base = "/clew/", state = { scenario: "de
     if (!path.startsWith(base)) return send(404, "text/plain", "not found");
     const rest = path.slice(base.length);
 
+    if (
+      rest === "clew.v1.StoryService/WatchStories" &&
+      state.scenario !== "locked" &&
+      state.scenario !== "down"
+    ) {
+      response.writeHead(200, { "Content-Type": "application/connect+json" });
+      const message = Buffer.from(
+        JSON.stringify({ items: [{ id: demo.story.id, version: demo.story.version }] }),
+      );
+      const tell = () => {
+        const head = Buffer.alloc(5);
+        head.writeUInt32BE(message.length, 1);
+        response.write(Buffer.concat([head, message]));
+      };
+      tell();
+      state.changed = tell;
+      return;
+    }
     if (rest.startsWith("clew.v1.")) {
       let body = "";
       for await (const chunk of request) body += chunk;

@@ -1,5 +1,7 @@
 // Calls of the server: Connect unary calls with JSON bodies, relative to where the page is served from.
 
+import { frame, Splitter } from "./frames";
+
 /** ApiError is what the server answered in place of a result. */
 export class ApiError extends Error {
   readonly status: number;
@@ -54,4 +56,49 @@ export async function call(method: string, request: unknown, signal?: AbortSigna
     );
   }
   return body;
+}
+
+/**
+ * stream opens a server stream and hands over each message as it comes. It resolves when the server ends the
+ * stream and rejects with ApiError when it cannot be opened or breaks.
+ */
+export async function stream(
+  method: string,
+  request: unknown,
+  onMessage: (message: unknown) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let response: Response;
+  try {
+    response = await fetch(new URL(`clew.v1.${method}`, baseURL()), {
+      method: "POST",
+      headers: { "Content-Type": "application/connect+json", "Connect-Protocol-Version": "1" },
+      body: frame(request),
+      credentials: "same-origin",
+      cache: "no-store",
+      redirect: "error",
+      signal,
+    });
+  } catch {
+    throw new ApiError(0, "unavailable", "The server cannot be reached.", "");
+  }
+  if (!response.ok || response.body === null) throw new ApiError(response.status, "stream", "No stream.", "");
+  const reader = response.body.getReader();
+  const splitter = new Splitter();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      for (const f of splitter.push(value)) {
+        if (f.end) {
+          const last = JSON.parse(f.text) as { error?: { code?: string; message?: string } };
+          if (last.error) throw new ApiError(200, last.error.code ?? "unknown", last.error.message ?? "", "");
+          return;
+        }
+        onMessage(JSON.parse(f.text));
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
 }

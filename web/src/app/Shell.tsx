@@ -2,7 +2,7 @@
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { ApiError } from "../api/client";
-import { useFleet } from "../api/queries";
+import { useFleet, useLive } from "../api/queries";
 import type { FleetStatus } from "../api/types";
 import { count, plural, visible } from "../domain/text";
 import { clock, zoneName } from "../domain/time";
@@ -15,6 +15,7 @@ import { LoginNeeded } from "./states";
 
 export function Shell() {
   const fleet = useFleet();
+  useLive();
   const { zone, set, theme } = usePrefs();
   const help = useHelp();
   const path = useLocation({ select: (l) => l.pathname });

@@ -18,7 +18,7 @@ const defaults: Prefs = {
   zone: "utc",
   shortcuts: true,
   panelWidth: 380,
-  timelineHeight: 254,
+  timelineHeight: 232,
 };
 const key = "clew.prefs";
 

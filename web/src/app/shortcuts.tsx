@@ -114,7 +114,9 @@ export function ShortcutsProvider({ children }: { children: ReactNode }) {
           ))}
         </div>
         <footer className={css.foot}>
-          <span>Single-letter shortcuts are {enabled ? "on" : "off"}.</span>
+          <span>
+            Single-letter shortcuts are {enabled ? "on" : "off"}. <a href="./licenses.txt">Licences</a>
+          </span>
           <Button look="line" onPress={() => set({ shortcuts: !enabled })}>
             Switch {enabled ? "off" : "on"}
           </Button>

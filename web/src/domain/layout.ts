@@ -9,12 +9,15 @@ import { rank } from "./severity";
 import { compare } from "./time";
 
 export const cardWidth = 196;
-export const pitch = 256;
-const rowGap = 9;
-const rootGap = 16;
-const lanePad = 14;
-const laneHead = 30;
-const laneGap = 14;
+export const pitch = 262;
+const rowGap = 8;
+const rootGap = 13;
+const lanePad = 12;
+const laneHead = 28;
+const laneGap = 12;
+
+/** Distance of the lines over the tree from the cards; `track` keeps several of them apart. */
+const offset = (track: number) => 24 + (track % 5) * 4;
 
 export interface Placed {
   id: string;
@@ -188,7 +191,9 @@ export function layout(graph: Graph): Layout {
   const deepest = Math.max(0, ...graph.lanes.map((l) => laneDepth(l.id)));
   const columns = Math.max(0, ...column.values());
   const left = graph.lanes.length > 0 ? lanePad * (deepest + 1) : 0;
-  const contentRight = left + columns * pitch + cardWidth;
+  // Room for the lines over the tree that leave the last column.
+  const margin = graph.edges.some((e) => !e.tree) ? offset(4) + 6 : 0;
+  const contentRight = left + columns * pitch + cardWidth + margin;
 
   const nodes = new Map<string, Placed>();
   const lanes: PlacedLane[] = [];
@@ -280,9 +285,6 @@ export function layout(graph: Graph): Layout {
 
 const arrow = 7;
 
-/** Distance of the lines over the tree from the cards; `track` keeps several of them apart. */
-const offset = (track: number) => 24 + (track % 5) * 4;
-
 /** route draws an edge. Every edge leaves at the right and enters at the left, and keeps to the room between cards. */
 function route(edge: GraphEdge, a: Placed, b: Placed, track: number): PlacedEdge {
   const x0 = a.x + a.w;
@@ -291,14 +293,14 @@ function route(edge: GraphEdge, a: Placed, b: Placed, track: number): PlacedEdge
   const y1 = b.y + b.h / 2;
   const tip = { x: b.x - 1, y: y1 };
   if (edge.tree && b.column === a.column + 1) {
-    const trunk = x0 + 13;
+    const trunk = x0 + 11;
     const points = [x0, y0, trunk, y0, trunk, y1, x1, y1];
     return {
       id: edge.id,
       edge,
       d: polyline(points),
       tip,
-      label: { x: (Math.abs(y1 - y0) < 0.5 ? x0 : trunk) + 5, y: y1 - 4, middle: false },
+      label: { x: (Math.abs(y1 - y0) < 0.5 ? x0 : trunk) + 4, y: y1 - 4, middle: false },
     };
   }
   const out = x0 + offset(track);

@@ -17,9 +17,15 @@ interface Props {
 
 export const EdgeLine = memo(function EdgeLine({ placed, title, dim, selected, onSelect }: Props) {
   const { edge, d, tip, label } = placed;
-  // Starting a program needs no word; everything else has one, and a number where it stands for several.
-  const text = edge.kind === "spawn" ? "" : edge.label;
-  const times = edge.kind === "spawn" || edge.count < 2 ? "" : `×${count(edge.count)}`;
+  // Starting a program needs no word; everything else has one, above the line, and more words or a number below.
+  const words = edge.kind === "spawn" ? [] : edge.label.split(" ");
+  const above = words[0] ?? "";
+  const below = [
+    words.slice(1).join(" ").replace(/^to /, ""),
+    edge.kind !== "spawn" && edge.count > 1 ? `×${count(edge.count)}` : "",
+  ]
+    .filter((t) => t !== "")
+    .join(" ");
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: the picture of relations; the tree items name them
     <g
@@ -41,19 +47,19 @@ export const EdgeLine = memo(function EdgeLine({ placed, title, dim, selected, o
       {edge.kind === "signal" && (
         <path className={css.bar} d={`M${tip.x - 15} ${tip.y - 3.5}l7 7m0 -7l-7 7`} />
       )}
-      {text !== "" && (
+      {above !== "" && (
         <text className={css.label} x={label.x} y={label.y} textAnchor={label.middle ? "middle" : "start"}>
-          {text}
+          {above}
         </text>
       )}
-      {times !== "" && (
+      {below !== "" && (
         <text
           className={css.label}
           x={label.x}
-          y={label.y + 15}
+          y={label.middle ? label.y + 11 : label.y + 15}
           textAnchor={label.middle ? "middle" : "start"}
         >
-          {times}
+          {below}
         </text>
       )}
     </g>

@@ -106,9 +106,9 @@ export function GraphView(props: GraphViewProps) {
     (least: number) => {
       const element = canvas.current;
       if (!element || layout.nodes.size === 0) return;
-      const pad = 14;
+      const pad = 10;
       const w = element.clientWidth - 2 * pad;
-      const h = element.clientHeight - 2 * pad - 26;
+      const h = element.clientHeight - 2 * pad - 34;
       const k = Math.max(least, Math.min(1.1, w / layout.width, h / layout.height));
       const x = layout.width * k <= w ? pad + (w - layout.width * k) / 2 : pad;
       apply(zoomIdentity.translate(x, pad).scale(k));
@@ -133,7 +133,7 @@ export function GraphView(props: GraphViewProps) {
     } catch {
       // Nothing usable kept.
     }
-    fitTo(0.72);
+    fitTo(0.7);
   }, [storyId, layout, fitTo, apply]);
 
   /** reveal pans as little as needed to bring a card into sight. */
@@ -151,7 +151,7 @@ export function GraphView(props: GraphViewProps) {
       if (left < pad) dx = pad - left;
       else if (right > element.clientWidth - pad) dx = element.clientWidth - pad - right;
       if (top < pad) dy = pad - top;
-      else if (bottom > element.clientHeight - pad - 30) dy = element.clientHeight - pad - 30 - bottom;
+      else if (bottom > element.clientHeight - pad - 20) dy = element.clientHeight - pad - 20 - bottom;
       if (dx !== 0 || dy !== 0) apply(zoomIdentity.translate(t.x + dx, t.y + dy).scale(t.k));
     },
     [apply, layout],
@@ -355,11 +355,13 @@ export function GraphView(props: GraphViewProps) {
         </div>
       </div>
       <div className={css.hud}>
-        <p>
-          <Shown graph={graph} />
-        </p>
-        <Legend graph={graph} />
-        <div className={css.zoom} role="group" aria-label="Zoom">
+        <div className={css.pill}>
+          <p>
+            <Shown graph={graph} />
+          </p>
+          <Legend graph={graph} />
+        </div>
+        <div className={`${css.pill} ${css.zoom}`} role="group" aria-label="Zoom">
           <Button icon aria-label="Zoom out" onPress={() => zoomBy(0.8)}>
             <Minus size={14} aria-hidden="true" />
           </Button>

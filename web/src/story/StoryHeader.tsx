@@ -29,6 +29,7 @@ export function StoryHeader({ story, onSelect, onRange }: Props) {
         <h1>
           <Text>{story.title}</Text>
         </h1>
+        {story.recording && <span className={css.recording}>recording</span>}
         <span className={css.state} data-state={story.state}>
           {sentenceCase(words(story.state))}
           {story.verdict !== "" && story.verdict !== "unset" && <> · {words(story.verdict)}</>}
