@@ -5,6 +5,9 @@
 package record
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/clewsec/clew/internal/enrich"
 	"github.com/clewsec/clew/internal/event"
 )
@@ -38,6 +41,9 @@ type Filter struct {
 
 	names Names
 	named map[name]struct{}
+
+	env      map[string]struct{} // the recorder's, NAME=value
+	envNames map[string]struct{}
 }
 
 // Names knows users and groups of the host.
@@ -55,13 +61,20 @@ type name struct {
 // NewFilter returns a filter that lets everything through, or, when self is
 // not 0, what the first program that a child of process self executes and its
 // descendants do. Their lineage ends there. The names of users and groups are
-// told when they first occur.
-func NewFilter(self uint32, names Names) *Filter {
-	return &Filter{
+// told when they first occur. What the command has of the recorder's
+// environment, env, is left out: that is the host's, not the command's.
+func NewFilter(self uint32, names Names, env []string) *Filter {
+	f := &Filter{
 		names: names, named: map[name]struct{}{},
 		command: self != 0, self: self,
 		children: map[process]struct{}{}, tree: map[process]struct{}{},
+		env: map[string]struct{}{}, envNames: map[string]struct{}{},
 	}
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		f.env[e], f.envNames[name] = struct{}{}, struct{}{}
+	}
+	return f
 }
 
 // Ready tells that the snapshot of the host is complete: what is started from
@@ -241,6 +254,7 @@ func (f *Filter) hide(ev *event.Event) {
 	for _, p := range []*event.Process{image(ev), child(ev)} {
 		if p != nil {
 			f.hideGroup(&p.Cgroup, &p.CgroupID)
+			f.hideEnv(p)
 			if p.PPID == f.self {
 				p.PPID = 0
 			}
@@ -261,6 +275,25 @@ func (f *Filter) hideGroup(path *string, id *uint64) {
 	if *id == f.cgroupID {
 		*id = hiddenGroup
 	}
+}
+
+// hideEnv takes out the variables that came from the recorder. Of one that was
+// given another value on the way, name and value stay.
+func (f *Filter) hideEnv(p *event.Process) {
+	changed := map[string]struct{}{}
+	p.Envp = slices.DeleteFunc(p.Envp, func(e string) bool {
+		if _, same := f.env[e]; same {
+			return true
+		}
+		name, _, _ := strings.Cut(e, "=")
+		changed[name] = struct{}{}
+		return false
+	})
+	p.Envs = slices.DeleteFunc(p.Envs, func(name string) bool {
+		_, inherited := f.envNames[name]
+		_, other := changed[name]
+		return inherited && !other
+	})
 }
 
 func image(ev *event.Event) *event.Process {

@@ -28,6 +28,7 @@ func exec(pid uint32, path string) *event.StreamRecord {
 		Kind: event.KindExec, PID: pid, StartNS: uint64(pid), CgroupID: 77,
 		Exec: &event.Exec{Image: &event.Process{
 			PID: pid, PPID: self, UID: 5, Cgroup: group, CgroupID: 77, File: event.File{Path: path},
+			Envs: []string{"SECRET_NAME", "PATH", "LANG", "OWN"}, Envp: []string{"PATH=/secret", "LANG=C"},
 		}},
 	}}
 }
@@ -90,7 +91,7 @@ func run(t *testing.T, f *record.Filter, in []*event.StreamRecord) []*event.Stre
 }
 
 func TestCommandOnly(t *testing.T) {
-	f := record.NewFilter(self, names{})
+	f := record.NewFilter(self, names{}, []string{"SECRET_NAME=x", "PATH=/secret", "LANG=secret"})
 	out := run(t, f, input())
 	var got []string
 	var all []byte
@@ -117,7 +118,8 @@ func TestCommandOnly(t *testing.T) {
 			got = append(got, "lost")
 		case r.Event.Exec != nil:
 			got = append(got, "exec "+r.Event.Exec.Image.File.Path)
-			if p := r.Event.Exec.Image; p.PPID == self || p.Cgroup != "/" || r.Event.CgroupID != 1 {
+			if p := r.Event.Exec.Image; p.PPID == self || p.Cgroup != "/" || r.Event.CgroupID != 1 ||
+				strings.Join(p.Envs, ",") != "LANG,OWN" || strings.Join(p.Envp, ",") != "LANG=C" {
 				t.Errorf("image %+v", p)
 			}
 		default:
@@ -128,7 +130,7 @@ func TestCommandOnly(t *testing.T) {
 	if strings.Join(got, ",") != want {
 		t.Errorf("recorded %s\nwant %s", strings.Join(got, ","), want)
 	}
-	for _, secret := range []string{"secret", "docker"} {
+	for _, secret := range []string{"secret", "SECRET", "docker"} {
 		if bytes.Contains(all, []byte(secret)) {
 			t.Errorf("the recording tells %q", secret)
 		}
@@ -139,7 +141,7 @@ func TestCommandOnly(t *testing.T) {
 }
 
 func TestEverything(t *testing.T) {
-	f := record.NewFilter(0, names{})
+	f := record.NewFilter(0, names{}, nil)
 	in := input()
 	out := run(t, f, in)
 	if len(out) != len(in) { // no canary, but the name of a user

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -70,11 +71,11 @@ func Run(ctx context.Context, cfg Config) (sum Summary, err error) {
 	if _, err := names.Changed(); err != nil {
 		cfg.Log.Warn("users and groups have no names", "error", err)
 	}
-	tmp := cfg.Path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.CreateTemp(filepath.Dir(cfg.Path), "."+filepath.Base(cfg.Path)+"-*")
 	if err != nil {
 		return sum, fmt.Errorf("record: %w", err)
 	}
+	tmp := f.Name()
 	defer func() {
 		if f != nil {
 			err = errors.Join(err, f.Close(), os.Remove(tmp))
@@ -121,7 +122,7 @@ func play(ctx context.Context, cfg Config, s source, names Names, write func(*ev
 	if len(cfg.Command) > 0 {
 		self = os.Getpid()
 	}
-	filter := NewFilter(uint32(self), names)
+	filter := NewFilter(uint32(self), names, os.Environ())
 	ready, ended := make(chan struct{}), make(chan struct{})
 	sensing, stop := context.WithCancel(ctx)
 	defer stop()
