@@ -144,7 +144,7 @@ type node struct {
 	first, last int64
 	severity    int
 	signals     int
-	tactic      int // highest place in an intrusion among its signals
+	tactic      int // how grave the gravest of its signals' tactics is
 	did         map[string]int64
 	flags       map[string]bool
 	contexts    map[string]bool
@@ -438,6 +438,9 @@ func (b *builder) add(i int, it Item) {
 	default:
 		if f := FileOf(e); f != nil && f.Path != "" {
 			n.did["file"]++
+			if f.Mode&0o170000 == 0o020000 && len(e.Signals) == 0 {
+				break // a terminal, the null device: everybody uses them
+			}
 			b.fileEvent(i, it, n, f)
 		}
 	}
@@ -461,8 +464,7 @@ func (b *builder) signal(n *node, it Item) {
 	for i := range e.Signals {
 		s := &e.Signals[i]
 		for _, t := range Tactics(s) {
-			_, at, _ := attack.Lookup(t)
-			n.tactic = max(n.tactic, at)
+			n.tactic = max(n.tactic, attack.Gravity(t))
 		}
 		text := cmp.Or(s.Title, s.RuleID)
 		if len(s.Techniques) > 0 {
@@ -653,7 +655,7 @@ func (b *builder) fileEvent(i int, it Item, actor *node, f *event.File) {
 			n.flags["directory"] = true
 		}
 	}
-	if f.PathSource == "user" || e.Flags&(event.FlagPathUser|event.FlagPathChanged|event.FlagPathCut) != 0 {
+	if e.Flags&(event.FlagPathChanged|event.FlagPathCut) != 0 {
 		n.flags["path_in_doubt"] = true
 	}
 	b.signal(n, it)
@@ -734,6 +736,8 @@ func ProtocolName(p int64) string {
 		return "udp"
 	case 132:
 		return "sctp"
+	case 262:
+		return "mptcp"
 	}
 	return "protocol " + strconv.FormatInt(p, 10)
 }
@@ -818,11 +822,23 @@ func (b *builder) link() map[int]ran {
 	return runs
 }
 
+// schedules tells whether a process is one that runs jobs.
+func schedules(p *proc) bool {
+	if len(p.images) == 0 {
+		return false
+	}
+	switch ProgramName(p.latest()) {
+	case "cron", "crond", "anacron", "atd", "fcron", "busybox-crond", "systemd":
+		return true
+	}
+	return false
+}
+
 // scheduled tells who ran a job. The file that says so, when the link's reason
 // names it, is drawn as what led to the job.
 func (b *builder) scheduled(l Link, src, dst *node, at int, runs map[int]ran) ran {
 	job := dst.proc
-	for job.parent != nil && job.parent.own {
+	for job.parent != nil && job.parent.own && !schedules(job.parent) {
 		job = job.parent
 	}
 	r := ran{node: dst}
@@ -908,6 +924,16 @@ func (b *builder) finishProcs() {
 		} else {
 			img := p.latest()
 			n.label = commandLabel(img, 120)
+			// What it was before it became this, when that was executed here.
+			was := ""
+			for _, o := range p.images {
+				if name := Short(ProgramName(o), 32); o.IsExec && o != img && name != was {
+					was = name
+				}
+			}
+			if was != "" && was != Short(ProgramName(img), 32) {
+				n.label = was + " › " + n.label
+			}
 			n.sub = strconv.FormatUint(uint64(img.PID), 10) + " · " + Short(userName(img.User, img.UID), 32)
 		}
 		a := b.agent(p.key.agent)
@@ -969,19 +995,21 @@ func compareNodes(x, y *node) int {
 	return cmp.Or(cmp.Compare(x.first, y.first), strings.Compare(x.id, y.id))
 }
 
-// entry is where the story begins: the first process with events of its own
-// and none such above it, or the address that connected to its parent before.
+// weighty is how much it says that a story begins with a node.
+func weighty(n *node) int { return min(n.severity, Medium) }
+
+// entry is where the story begins: the first process with a signal of weight,
+// from there up to the last with events of its own, or the address that
+// connected to that one before.
 func (b *builder) entry() *node {
 	var first *node
 	for _, n := range b.nodes {
-		if n.kind != "process" || !n.proc.own || n.severity < Low && first != nil && first.severity >= Low {
+		if n.kind != "process" || !n.proc.own {
 			continue
 		}
-		better := first == nil || n.severity >= Low && first.severity < Low
-		if !better && compareNodes(n, first) >= 0 {
-			continue
+		if first == nil || cmp.Or(cmp.Compare(weighty(first), weighty(n)), compareNodes(n, first)) < 0 {
+			first = n
 		}
-		first = n
 	}
 	if first == nil {
 		return nil

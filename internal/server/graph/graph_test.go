@@ -140,7 +140,7 @@ func TestOneProcessManyImages(t *testing.T) {
 	res := r.build(0)
 	var found bool
 	for _, n := range res.Graph.Nodes {
-		if n.Label == "python3" {
+		if n.Label == "sh › python3" {
 			found = true
 			if len(n.Images) != 2 || n.Images[0].Path != "/bin/sh" {
 				t.Errorf("images: %v", n.Images)

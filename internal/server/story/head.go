@@ -349,7 +349,7 @@ func scoreOf(s *storyState, signals []graph.Item, tactics []*clewv1.Tactic) []sc
 			i, _ := slices.BinarySearchFunc(signals, at, func(it graph.Item, at int64) int { return cmp.Compare(it.Event.TimeNS, at) })
 			p.items = append(p.items, signals[i])
 		}
-		p.text = plural(len(tactics), "tactic", "tactics") + ": " + strings.Join(names, ", then ")
+		p.text = plural(len(tactics), "tactic", "tactics") + ": " + strings.Join(names, " → ")
 		parts = append(parts, p)
 	}
 
@@ -419,8 +419,7 @@ func titleOf(signals []graph.Item) string {
 			seen[s.RuleID] = true
 			t := told{s.RuleID, strings.TrimSuffix(cmp.Or(s.Title, s.RuleID), "."), graph.SeverityRank(s.Severity), -1}
 			for _, id := range graph.Tactics(s) {
-				_, o, _ := attack.Lookup(id)
-				t.tactic = max(t.tactic, o)
+				t.tactic = max(t.tactic, attack.Gravity(id))
 			}
 			all = append(all, t)
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/clewsec/clew/internal/event"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
@@ -24,7 +25,7 @@ type clause struct {
 }
 
 const (
-	maxClauses = 8
+	maxClauses = 9
 	maxObjects = 4
 )
 
@@ -36,7 +37,13 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 	if root < 0 {
 		root = firstSignal(g)
 	}
+	rootPath := ""
+	if img := image(g.Items[root]); img != nil {
+		rootPath = img.File.Path
+	}
 	clauses := map[string]*clause{}
+	started := map[process]string{} // programs that a clause says were run
+	implied := map[string]bool{}    // of these, what a download says as well
 	var order []*clause
 	told := map[string]bool{}       // objects of which a clause says that they ran
 	connected := map[process]bool{} // who has connected somewhere
@@ -73,7 +80,7 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 		f := graph.FileOf(e)
 		obj := &clewv1.Span{T: it.Object.Label, Node: it.Object.ID}
 		if f != nil {
-			obj.T = graph.Short(f.Path, 80)
+			obj.T = shortPath(f.Path)
 		}
 		if r, ran := g.Ran[i]; ran {
 			verb := "wrote"
@@ -81,6 +88,9 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 				verb = "downloaded"
 			}
 			told[obj.Node] = true
+			if verb == "downloaded" && started[who] != "" {
+				implied[started[who]] = true
+			}
 			rank := graph.SeverityOf(e)
 			switch {
 			case r.Scheduled:
@@ -100,14 +110,22 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 		switch {
 		case e.Kind == event.KindExec:
 			img := image(it)
-			if img == nil || told[fileNodeOf(g, img.File.Path)] {
+			if img == nil || told[fileNodeOf(g, img.File.Path)] || img.File.Path == rootPath || i < root && graph.SeverityOf(e) < graph.Medium {
 				continue
 			}
-			put(it, "ran", "ran", &clewv1.Span{T: graph.Short(graph.ProgramName(img), 40), Node: it.Actor.ID})
+			verb := "ran"
+			if discovers(e) {
+				verb = "looked around with"
+			}
+			name := &clewv1.Span{T: graph.Short(graph.ProgramName(img), 40), Node: it.Actor.ID}
+			put(it, verb, verb, name)
+			started[who] = name.T
 		case e.Open != nil:
 			op, changes := graph.Op(e)
 			switch {
 			case told[obj.Node]:
+			case op == "truncate":
+				put(it, "emptied", "emptied", obj)
 			case changes:
 				put(it, "wrote", "wrote", obj)
 			case op == "read":
@@ -146,6 +164,10 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 		}
 	}
 
+	if c := clauses["ran"]; c != nil {
+		c.objects = slices.DeleteFunc(c.objects, func(o *clewv1.Span) bool { return implied[o.T] })
+	}
+	order = slices.DeleteFunc(order, func(c *clause) bool { return len(c.objects) == 0 })
 	// Too many: the least severe are left out, and the sentence says so.
 	left := 0
 	if len(order) > maxClauses-1 {
@@ -203,19 +225,38 @@ func fileNodeOf(g *graph.Result, path string) string {
 	return ""
 }
 
-// rootOf is the exec that the story begins with: the first with a signal that
-// has weight, else the first.
+// discovers tells whether an event's signals say that somebody looks around.
+func discovers(e *event.Event) bool {
+	for i := range e.Signals {
+		if slices.Contains(graph.Tactics(&e.Signals[i]), "TA0007") {
+			return true
+		}
+	}
+	return false
+}
+
+// shortPath keeps the beginning and the end of a long path.
+func shortPath(path string) string {
+	if utf8.RuneCountInString(path) <= 36 {
+		return graph.Short(path, 36)
+	}
+	parts := strings.Split(path, "/")
+	if len(parts) < 6 {
+		return graph.Short(path, 60)
+	}
+	return graph.Short(strings.Join(parts[:2], "/")+"/…/"+strings.Join(parts[len(parts)-2:], "/"), 60)
+}
+
+// rootOf is the exec that the story begins with: the first with a signal of
+// weight; -1 when there is no exec.
 func rootOf(g *graph.Result) int {
-	first := -1
+	first, rank := -1, graph.None-1
 	for i, it := range g.Items {
 		if it.Event.Kind != event.KindExec {
 			continue
 		}
-		if graph.SeverityOf(it.Event) >= graph.Low {
-			return i
-		}
-		if first < 0 {
-			first = i
+		if r := min(graph.SeverityOf(it.Event), graph.Medium); r > rank {
+			first, rank = i, r
 		}
 	}
 	return first

@@ -96,7 +96,7 @@ func TestAttack(t *testing.T) {
 	golden(t, "attack.story.json", printed(t, stories))
 	checkGraph(t, s, 150)
 
-	want := "127.0.0.1 made httpd start sh; it ran id, uname, ps and fetch; downloaded and ran /tmp/.cache/updater; read /etc/shadow; " +
+	want := "127.0.0.1 made httpd start sh; it looked around with id, uname and ps; downloaded and ran /tmp/.cache/updater; read /etc/shadow; " +
 		"tried to connect to 169.254.169.254:80; set the set-user-ID bit on /tmp/.cache/rootsh; wrote /etc/cron.d/upd, which cron ran; " +
 		"removed /var/log/httpd/access.log and /tmp/.cache/history."
 	if got := text(s.Sentence); got != want {

@@ -153,11 +153,27 @@ func Text(s *clewv1.Story, opt Options) string {
 	if len(s.Contexts) > 0 {
 		p.line("")
 		p.line("Contexts")
+		silent := 0
 		for _, c := range s.Contexts {
+			if c.Signals == 0 {
+				silent++
+				continue
+			}
 			p.line("  %s", safe(contextLine(c)))
 		}
+		if silent > 0 {
+			p.line("  and %d without a signal of their own", silent)
+		}
+		opened := 0
 		for _, l := range s.Links {
+			if l.Type == "parent" {
+				opened++
+				continue
+			}
 			p.line("  └ %s: %s (weight %.2g)", safe(strings.ReplaceAll(l.Type, "_", " ")), safe(l.Reason), l.Weight)
+		}
+		if opened > 0 {
+			p.line("  └ %d opened inside another", opened)
 		}
 	}
 	if s.Graph != nil {
@@ -194,15 +210,10 @@ func contextLine(c *clewv1.StoryContext) string {
 	if c.Reason != "" {
 		line += ": " + c.Reason
 	}
-	switch c.Signals {
-	case 0:
-		line += " (no signal of its own)"
-	case 1:
-		line += " (1 signal)"
-	default:
-		line += fmt.Sprintf(" (%d signals)", c.Signals)
+	if c.Signals == 1 {
+		return line + " (1 signal)"
 	}
-	return line
+	return line + fmt.Sprintf(" (%d signals)", c.Signals)
 }
 
 func action(g *clewv1.Graph, r *clewv1.RecommendedAction) string {
@@ -252,7 +263,11 @@ func (p *printer) facts(s *clewv1.Story, indent string) {
 		p.line("%sFrom a recording, not from this host.", indent)
 	}
 	if c.GetLost() > 0 {
-		p.line("%s%d events are missing from this time.", indent, c.GetLost())
+		if c.GetLost() == 1 {
+			p.line("%sAn event of this time is missing.", indent)
+		} else {
+			p.line("%s%d events of this time are missing.", indent, c.GetLost())
+		}
 	}
 }
 
@@ -380,7 +395,7 @@ func (p *printer) node(t *tree, n *clewv1.Node, indent string, last, root bool) 
 			if e.Link != nil && e.Link.Reason != "" {
 				reason = "  (" + e.Link.Reason + ")"
 			}
-			p.line("%s     → %s %s%s", inner, safe(e.Label), safe(to.Label), safe(reason))
+			p.line("%s     → %s %s%s", inner, safe(e.Label), safe(short(to.Label, 60)), safe(reason))
 		}
 	}
 	list := t.children[n.Id]

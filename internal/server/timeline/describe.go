@@ -141,7 +141,8 @@ func Describe(p graph.Placed, image *event.Process) []*clewv1.Span {
 		name(p.Object, graph.Short(graph.AddrText(&e.Bind.Addr), 120))
 	case e.Accept != nil:
 		do("accepted a connection from", "accept a connection from")
-		name(p.Object, graph.Short(graph.AddrText(&e.Accept.Addr), 120))
+		// The peer's port is new each time and says nothing.
+		name(p.Object, graph.Short(graph.AddrText(&event.Address{IP: e.Accept.Addr.IP, Hostname: e.Accept.Addr.Hostname, UnixPath: e.Accept.Addr.UnixPath}), 120))
 	case e.Setuid != nil:
 		actor()
 		say(" became user " + userOf(e.Setuid.EUser, e.Setuid.EUID))

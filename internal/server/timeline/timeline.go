@@ -51,7 +51,7 @@ type entry struct {
 	rank     int // order among entries of one time
 	event    *event.Event
 	template string
-	differs  bool
+	varies   map[int]bool // spans that are not the same in all members
 }
 
 // Build makes the timeline.
@@ -240,7 +240,14 @@ func (en *entry) add(pb *clewv1.Entry, at int64) {
 	}
 	f.Count++
 	f.Until = graph.Time(at)
-	en.differs = en.differs || plainText(pb.Text) != plainText(en.pb.Members[0].Text)
+	for i, s := range pb.Text {
+		if i < len(f.Text) && s.T != f.Text[i].T {
+			if en.varies == nil {
+				en.varies = map[int]bool{}
+			}
+			en.varies[i] = true
+		}
+	}
 	if len(f.Members) < maxMembers {
 		f.Members = append(f.Members, &clewv1.Entry{Id: pb.Id, At: pb.At, Kind: pb.Kind, Severity: pb.Severity, Text: pb.Text, Count: 1, NodeIds: pb.NodeIds, EventIds: pb.EventIds})
 	}
@@ -265,12 +272,15 @@ func (en *entry) finish() {
 		return
 	}
 	en.pb.Group = en.pb.Id
-	if !en.differs {
+	if len(en.varies) == 0 {
 		return
 	}
 	text := make([]*clewv1.Span, len(en.pb.Text))
 	for i, s := range en.pb.Text {
-		text[i] = &clewv1.Span{T: graph.Template(s.T), Node: s.Node, Lane: s.Lane}
+		text[i] = s
+		if en.varies[i] {
+			text[i] = &clewv1.Span{T: graph.Template(s.T), Node: s.Node, Lane: s.Lane}
+		}
 	}
 	en.pb.Text = text
 }

@@ -44,6 +44,18 @@ func Lookup(s string) (t Tactic, order int, ok bool) {
 	return Tactic{}, 0, false
 }
 
+// Gravity says how much it matters that an intruder got as far as a tactic: a
+// number that is higher the worse it is.
+func Gravity(id string) int {
+	order := [...]string{"TA0043", "TA0042", "TA0001", "TA0002", "TA0007", "TA0005", "TA0011", "TA0009", "TA0008", "TA0003", "TA0006", "TA0004", "TA0010", "TA0040"}
+	for i, t := range order {
+		if t == id {
+			return i
+		}
+	}
+	return -1
+}
+
 //go:embed techniques.tsv
 var techniques string
 

@@ -48,3 +48,17 @@ func TestLookup(t *testing.T) {
 		}
 	}
 }
+
+func TestGravity(t *testing.T) {
+	seen := map[int]bool{}
+	for _, tac := range tactics {
+		g := Gravity(tac.ID)
+		if g < 0 || seen[g] {
+			t.Errorf("%s: %d", tac.ID, g)
+		}
+		seen[g] = true
+	}
+	if Gravity("TA0004") <= Gravity("TA0002") || Gravity("") != -1 {
+		t.Error("order")
+	}
+}
