@@ -86,10 +86,16 @@ func newRootCmd() *cobra.Command {
 	})
 	root.AddCommand(
 		newDemoCmd(),
+		newEventsCmd(),
+		newLoginCmd(),
 		newRecordCmd(),
+		newDemoAttackCmd(),
 		newReplayCmd(),
 		newRulesCmd(),
+		newServerCmd(),
 		newStatusCmd(),
+		newStoriesCmd(),
+		newStoryCmd(),
 		newUpCmd(),
 		newVersionCmd(),
 	)

@@ -113,13 +113,40 @@ func (h *Handler) Push(ctx context.Context, conn *connect.BidiStream[clewv1.Push
 	if err := conn.Send(&clewv1.PushResponse{Body: &clewv1.PushResponse_Welcome{Welcome: &clewv1.Welcome{ResendNodes: !known}}}); err != nil {
 		return err
 	}
-	for {
-		req, err := conn.Receive()
-		if errors.Is(err, io.EOF) {
-			return nil
+	// Receive knows no context; it ends when this method has returned.
+	type received struct {
+		req *clewv1.PushRequest
+		err error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	incoming := make(chan received)
+	go func() {
+		for {
+			req, err := conn.Receive()
+			select {
+			case incoming <- received{req, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
 		}
-		if err != nil {
-			return err
+	}()
+	for {
+		var req *clewv1.PushRequest
+		select {
+		case <-ctx.Done():
+			return connect.NewError(connect.CodeUnavailable, errors.New("the server is stopping"))
+		case r := <-incoming:
+			if errors.Is(r.err, io.EOF) {
+				return nil
+			}
+			if r.err != nil {
+				return r.err
+			}
+			req = r.req
 		}
 		switch body := req.Body.(type) {
 		case *clewv1.PushRequest_Health:
