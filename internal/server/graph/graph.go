@@ -88,7 +88,7 @@ type Placed struct {
 	Parent Name // who started the actor; zero when not known
 	Object Name // file, endpoint or peer; zero for none
 	Edge   string
-	Became bool // an exec that replaced an image of the same process
+	Became string // what an exec replaced in the same process; empty for a new process
 }
 
 // A Result is a graph and what is needed to speak about it.
@@ -221,7 +221,7 @@ type builder struct {
 	object  []*node
 	parents []*node
 	edgeOf  []*edge
-	became  []bool
+	became  []string
 	actedBy []*event.Process
 }
 
@@ -235,7 +235,7 @@ func Build(in Input) *Result {
 	b := &builder{
 		in: in, agents: in.Agents, procs: map[procKey]*proc{}, byRef: map[Key]*proc{}, lanes: map[string]*lane{},
 		files: map[string]*node{}, gens: map[string]int{}, peers: map[string]*node{}, edges: map[edgeKey]*edge{}, refs: map[Key]int{},
-		actor: make([]*node, n), object: make([]*node, n), parents: make([]*node, n), edgeOf: make([]*edge, n), became: make([]bool, n),
+		actor: make([]*node, n), object: make([]*node, n), parents: make([]*node, n), edgeOf: make([]*edge, n), became: make([]string, n),
 		actedBy: make([]*event.Process, n),
 	}
 	for i, it := range in.Items {
@@ -438,8 +438,8 @@ func (b *builder) add(i int, it Item) {
 	default:
 		if f := FileOf(e); f != nil && f.Path != "" {
 			n.did["file"]++
-			if f.Mode&0o170000 == 0o020000 && len(e.Signals) == 0 {
-				break // a terminal, the null device: everybody uses them
+			if IsDevice(f) && len(e.Signals) == 0 {
+				break
 			}
 			b.fileEvent(i, it, n, f)
 		}
@@ -521,13 +521,13 @@ func (b *builder) exec(i int, it Item, p *proc) {
 		// An image whose predecessor was executed too, in the same process,
 		// took its place; else the parent started it.
 		if prev := b.in.Procs[Key{it.Agent, image.ParentID}]; prev != nil && prev.IsExec && b.byRef[Key{it.Agent, image.ParentID}] == p {
-			b.became[i] = true
+			b.became[i] = Short(ProgramName(prev), 48)
 			if prev.UID != image.UID || prev.EUID != image.EUID {
 				p.node.flags["user_changed"] = true
 			}
 		}
 	}
-	if p.parent == nil || b.became[i] {
+	if p.parent == nil || b.became[i] != "" {
 		return
 	}
 	p.parent.node.did["child"]++

@@ -153,8 +153,8 @@ func TestOneProcessManyImages(t *testing.T) {
 	if !found || len(res.Graph.Nodes) != 2 {
 		t.Errorf("nodes: %v", res.Graph.Nodes)
 	}
-	if !res.Items[1].Became || res.Items[0].Became {
-		t.Errorf("became: %v %v", res.Items[0].Became, res.Items[1].Became)
+	if res.Items[1].Became != "sh" || res.Items[0].Became != "" {
+		t.Errorf("became: %q %q", res.Items[0].Became, res.Items[1].Became)
 	}
 }
 

@@ -373,6 +373,10 @@ func FileOf(e *event.Event) *event.File {
 	return nil
 }
 
+// IsDevice tells whether a file is a terminal, the null device or the like, as
+// everybody uses them.
+func IsDevice(f *event.File) bool { return f.Mode&0o170000 == 0o020000 }
+
 // SetsID tells whether a chmod leaves a set-user-ID or set-group-ID bit.
 func SetsID(c *event.Chmod) (user, group bool) {
 	return c.DestinationMode&0o4000 != 0, c.DestinationMode&0o2000 != 0

@@ -87,7 +87,7 @@ func Build(f *Fold, src Source, id string, opt Options) (*clewv1.Story, error) {
 	for _, gap := range st.Gaps {
 		st.Counts.Lost += gap.Lost
 	}
-	st.Recommended = recommended(g)
+	st.Recommended = recommended(g, procs)
 
 	contexts := map[string]*event.Context{}
 	for _, c := range s.contexts {
@@ -329,13 +329,56 @@ func withEntries(parts []scorePart, items []graph.Item, tl *timeline.Result) (ou
 	return out
 }
 
-// recommended collects what the rules say to do, for what it is to be done to.
-// The worst signal's come first.
-func recommended(g *graph.Result) (out []*clewv1.RecommendedAction) {
+// recommended collects what the rules say to do, and what it is to be done to.
+// The worst signals' come first.
+func recommended(g *graph.Result, procs map[graph.Key]*event.Process) (out []*clewv1.RecommendedAction) {
 	state := map[string]string{}
+	files := map[string]string{} // nodes of files, by path
 	for _, n := range g.Graph.Nodes {
 		state[n.Id] = n.State
+		if n.Kind == "file" {
+			files[n.Label] = n.Id
+		}
 	}
+	peers := map[string][]string{} // nodes of addresses that a process node spoke to
+	for _, e := range g.Graph.Edges {
+		if e.Kind == "network" {
+			peers[e.Source] = append(peers[e.Source], e.Target)
+		}
+	}
+	service := ""
+	if i := rootOf(g); i >= 0 {
+		service = g.Items[i].Parent.ID
+	}
+	targets := func(id string, it graph.Placed) []string {
+		file, program := "", ""
+		if strings.HasPrefix(it.Object.ID, "f_") {
+			file = it.Object.ID
+		}
+		if img := procs[graph.Key{Agent: it.Agent, Ref: it.Event.ProcID}]; img != nil {
+			program = files[graph.Short(img.File.Path, 400)]
+		}
+		switch id {
+		case "isolate_host", "collect_evidence", "isolate_container", "kill_container":
+			return []string{it.Actor.Lane}
+		case "kill_process", "kill_process_tree":
+			if state[it.Actor.ID] == "ended" {
+				return nil // nothing is left to be ended
+			}
+			return []string{it.Actor.ID}
+		case "patch_service":
+			return []string{cmp.Or(service, it.Actor.ID)}
+		case "block_address":
+			if it.Object.ID != "" && file == "" {
+				return []string{it.Object.ID}
+			}
+			return peers[it.Actor.ID]
+		case "remove_file", "restore_file", "inspect_program":
+			return []string{cmp.Or(file, program)}
+		}
+		return []string{cmp.Or(it.Object.ID, it.Actor.ID)}
+	}
+
 	type rec struct {
 		rank int
 		*clewv1.RecommendedAction
@@ -346,9 +389,9 @@ func recommended(g *graph.Result) (out []*clewv1.RecommendedAction) {
 		for i := range it.Event.Signals {
 			s := &it.Event.Signals[i]
 			for _, r := range s.Recommended {
-				target := targetOf(r.ID, it)
-				if strings.HasPrefix(r.ID, "kill") && state[target] == "ended" {
-					continue // nothing is left to be ended
+				to := targets(r.ID, it)
+				if len(to) == 0 && strings.HasPrefix(r.ID, "kill") {
+					continue
 				}
 				label := cmp.Or(r.Label, strings.ReplaceAll(r.ID, "_", " "))
 				key := r.ID + "\x00" + label
@@ -359,8 +402,10 @@ func recommended(g *graph.Result) (out []*clewv1.RecommendedAction) {
 					all = append(all, rec{graph.SeverityRank(s.Severity), &clewv1.RecommendedAction{Id: r.ID, Label: label, Why: r.Why, Permission: permission(r.ID), Reversible: reversible(r.ID)}})
 				}
 				all[j].rank = max(all[j].rank, graph.SeverityRank(s.Severity))
-				if target != "" && len(all[j].Targets) < 20 && !slices.Contains(all[j].Targets, target) {
-					all[j].Targets = append(all[j].Targets, target)
+				for _, t := range to {
+					if t != "" && len(all[j].Targets) < 20 && !slices.Contains(all[j].Targets, t) {
+						all[j].Targets = append(all[j].Targets, t)
+					}
 				}
 			}
 		}
@@ -372,21 +417,8 @@ func recommended(g *graph.Result) (out []*clewv1.RecommendedAction) {
 	return out
 }
 
-// targetOf is the node or lane that an action is about.
-func targetOf(id string, it graph.Placed) string {
-	switch {
-	case strings.Contains(id, "host"), strings.Contains(id, "container"):
-		return it.Actor.Lane
-	case strings.Contains(id, "process"):
-		return it.Actor.ID
-	case it.Object.ID != "":
-		return it.Object.ID
-	}
-	return it.Actor.ID
-}
-
 func permission(id string) string {
-	for _, p := range []string{"kill", "isolate", "remove", "quarantine", "block", "release"} {
+	for _, p := range []string{"kill", "isolate", "remove", "restore", "quarantine", "block", "release"} {
 		if strings.HasPrefix(id, p) {
 			return "response.execute"
 		}

@@ -222,7 +222,7 @@ func action(g *clewv1.Graph, r *clewv1.RecommendedAction) string {
 	for _, t := range r.Targets {
 		for _, n := range g.GetNodes() {
 			if n.Id == t {
-				names = append(names, n.Label)
+				names = append(names, short(n.Label, 60))
 			}
 		}
 		for _, l := range g.GetLanes() {
@@ -230,6 +230,9 @@ func action(g *clewv1.Graph, r *clewv1.RecommendedAction) string {
 				names = append(names, l.Label)
 			}
 		}
+	}
+	if n := len(names); n > 3 {
+		names = append(names[:3], fmt.Sprintf("and %d more", n-3))
 	}
 	if len(names) > 0 {
 		text += " [" + strings.Join(names, ", ") + "]"
@@ -466,7 +469,7 @@ func (p *printer) entry(e *clewv1.Entry) string {
 	case "triage", "note":
 		m = "✎"
 	}
-	text := p.clock(e.At) + " " + m + " " + spans(e.Text)
+	text := p.clock(e.At) + " " + m + " " + short(spans(e.Text), 160)
 	if e.Count > 1 {
 		text += " ×" + strconv.FormatInt(e.Count, 10)
 	}
@@ -476,6 +479,9 @@ func (p *printer) entry(e *clewv1.Entry) string {
 	}
 	if e.Rule != nil {
 		text += "  — " + safe(e.Rule.Name)
+	}
+	if len(ids) > 3 {
+		ids = append(ids[:3], "…")
 	}
 	if len(ids) > 0 {
 		text += " " + safe(strings.Join(ids, " "))

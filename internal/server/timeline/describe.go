@@ -52,9 +52,8 @@ func Describe(p graph.Placed, image *event.Process) []*clewv1.Span {
 	case e.Kind == event.KindExec:
 		label := p.Actor.Label
 		switch {
-		case p.Became:
-			say("process ")
-			out = append(out, &clewv1.Span{T: strconv.FormatUint(uint64(e.PID), 10), Node: p.Actor.ID})
+		case p.Became != "":
+			name(p.Actor, p.Became)
 			say(" became ")
 		case p.Parent.Label != "":
 			name(p.Parent, "")

@@ -150,7 +150,7 @@ func kindOf(e *event.Event) string {
 		}
 		return ""
 	case e.Open != nil:
-		if _, changes := graph.Op(e); !changes {
+		if _, changes := graph.Op(e); !changes || graph.IsDevice(&e.Open.File) {
 			return ""
 		}
 	case e.Setgid != nil, e.Kind == event.KindFork:
@@ -193,7 +193,7 @@ func makeEntry(in Input, it graph.Placed, kind string) (pb *clewv1.Entry, key st
 		}
 	}
 	who := it.Actor.ID
-	if e.Kind == event.KindExec && !it.Became {
+	if e.Kind == event.KindExec && it.Became == "" {
 		who = it.Parent.ID
 	}
 	rules := make([]string, 0, len(e.Signals))
