@@ -35,7 +35,8 @@ const (
 	// drainTime is how long the end waits for the server to take the rest.
 	drainTime   = 500 * time.Millisecond
 	canaryEvery = time.Minute
-	canaryAgain = 2 * time.Second // when one has not come through
+	canaryTime  = 2 * time.Second // for one to come through
+	canaryRetry = 200 * time.Millisecond
 	// replayFull is how full a recording may make the spool: it can wait.
 	replayFull = 0.5
 )
@@ -472,7 +473,7 @@ func (e *engine) probe(ctx context.Context, p Prober) error {
 	for {
 		nonce := rand.Uint64N(1<<63-1) + 1
 		err := p.Canary(nonce)
-		wait := canaryAgain
+		wait := canaryRetry
 		if err == nil && e.seen(ctx, nonce) {
 			wait = canaryEvery
 		} else {
@@ -489,7 +490,7 @@ func (e *engine) probe(ctx context.Context, p Prober) error {
 }
 
 func (e *engine) seen(ctx context.Context, nonce uint64) bool {
-	t := time.NewTimer(canaryAgain)
+	t := time.NewTimer(canaryTime)
 	defer t.Stop()
 	for {
 		select {
