@@ -556,3 +556,22 @@ func BenchmarkEval(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkLoad(b *testing.B) {
+	var p strings.Builder
+	p.WriteString("rules:\n")
+	for i := range 1000 {
+		fmt.Fprintf(&p, "  - {id: r%d, expression: 'open.file.path in [\"/etc/a%d\", ~\"/etc/b%d/*\"] && open.flags & O_CREAT > 0'}\n", i, i, i)
+	}
+	schema, err := ruleset.NewSchema()
+	if err != nil {
+		b.Fatal(err)
+	}
+	files := []ruleset.File{{Name: "x.policy", Data: []byte(p.String())}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := ruleset.Load(ruleset.Config{Schema: schema}, files); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
