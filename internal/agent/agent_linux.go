@@ -60,7 +60,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	// Bad policies are told before anything is started.
-	first, err := a.firstEngine(dir, hostID, seed)
+	ingest := ingestTransport(dir)
+	first, err := a.firstEngine(dir, hostID, seed, wire.NewClient(ingest, "http://agent"))
 	if err != nil {
 		return err
 	}
@@ -89,6 +90,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.work(gctx, dir, first, started) })
 	g.Go(func() error { return a.greet(gctx, dir, &ready, started) })
 	err = g.Wait()
+	// A connection that is kept for later would keep the server.
+	ingest.CloseIdleConnections()
 	stopServer()
 	if serr := <-served; serr != nil {
 		// It is the cause of what the others say.
@@ -108,9 +111,8 @@ type session struct {
 }
 
 // firstEngine prepares the engine that the configuration asks for.
-func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte) (engineConfig, error) {
-	cfg := engineConfig{dir: dir.agent(), version: a.cfg.Version, pid: int32(os.Getpid()), log: a.cfg.Log}
-	cfg.client = ingestClient(dir)
+func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client clewv1connect.IngestServiceClient) (engineConfig, error) {
+	cfg := engineConfig{dir: dir.agent(), client: client, version: a.cfg.Version, pid: int32(os.Getpid()), log: a.cfg.Log}
 	if file, ok := strings.CutPrefix(a.cfg.Sensor, replayPrefix); ok {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -317,12 +319,12 @@ func socketClient(path string) *http.Client {
 	}}
 }
 
-// ingestClient pushes to the local server, and only to it: whoever else may
-// have put a socket there gets nothing.
-func ingestClient(dir *dataDir) clewv1connect.IngestServiceClient {
+// ingestTransport reaches the local server, and only it: whoever else may have
+// put a socket there gets nothing.
+func ingestTransport(dir *dataDir) *http.Transport {
 	var h2c http.Protocols
 	h2c.SetUnencryptedHTTP2(true)
-	return wire.NewClient(&http.Transport{
+	return &http.Transport{
 		Protocols: &h2c,
 		HTTP2:     &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -337,7 +339,7 @@ func ingestClient(dir *dataDir) clewv1connect.IngestServiceClient {
 			}
 			return conn, nil
 		},
-	}, "http://agent")
+	}
 }
 
 // checkPeer tells whether the other end of a socket belongs to the user.

@@ -45,8 +45,8 @@ const (
 type engineConfig struct {
 	dir     string // of spool and state
 	source  Source
-	live    bool // the stream is this host's, now
-	mode    string
+	live    bool   // the stream is this host's, now
+	mode    string // as asked for
 	reason  string // why this host is not watched, when it is not
 	rules   *rules
 	client  clewv1connect.IngestServiceClient
@@ -523,10 +523,14 @@ func (e *engine) drain() {
 }
 
 func (e *engine) hello() *clewv1.Hello {
+	mode := e.cfg.mode
+	if e.cfg.live {
+		mode = e.start.Mode // what became of auto
+	}
 	return &clewv1.Hello{
 		AgentId: e.start.HostID, Hostname: e.start.Hostname, Run: e.start.Run, Pid: e.cfg.pid,
 		Version: e.cfg.version, Protocol: wire.Protocol, Schema: int32(e.start.Schema),
-		Mode: e.cfg.mode, Kernel: e.start.Kernel, Recording: e.start.Recording, Reason: e.cfg.reason,
+		Mode: mode, Kernel: e.start.Kernel, Recording: e.start.Recording, Reason: e.cfg.reason,
 	}
 }
 
