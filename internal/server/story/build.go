@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/clewsec/clew/internal/event"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 	"github.com/clewsec/clew/internal/server/apijson"
@@ -35,51 +37,107 @@ const (
 // Build draws a story whole. The answer depends on the fold's records, on what
 // the source holds and on the options alone.
 func Build(f *Fold, src Source, id string, opt Options) (*clewv1.Story, error) {
+	p, err := f.Sketch(id, opt)
+	if err != nil {
+		return nil, err
+	}
+	return p.Draw(src)
+}
+
+// A Sketch is what a fold knows of a story, as of one moment. It does not
+// change any more: it may be drawn while records are added to the fold.
+type Sketch struct {
+	opt       Options
+	head      *Head
+	agent     *Agent
+	contexts  []*event.Context // those whose record is known
+	units     []sketchUnit
+	links     []event.ContextLink
+	signals   []graph.Item
+	lost      []event.Lost
+	decisions []Triage
+}
+
+// A sketchUnit is an episode of a context with a derived key.
+type sketchUnit struct {
+	key         string
+	first, last int64
+	signals     []*event.Event
+}
+
+// Sketch returns what is known of a story. An id from before it was joined
+// with others answers with the story it went into; ErrNotFound says that there
+// is none.
+func (f *Fold) Sketch(id string, opt Options) (*Sketch, error) {
 	s := f.resolve(id)
 	if s == nil {
-		return nil, fmt.Errorf("build story %.40q: %w", id, ErrNotFound)
+		return nil, fmt.Errorf("story %.40q: %w", id, ErrNotFound)
 	}
 	if opt.AsOf == 0 {
 		opt.AsOf = f.last
 	}
-	head := f.headOf(s, opt.AsOf)
-	st := head.Story
-	agentID := s.agent()
+	p := &Sketch{opt: opt, head: f.headOf(s, opt.AsOf), agent: f.describe(s.agent()), signals: s.signals(), decisions: s.decisions()}
+	for _, c := range s.contexts {
+		if c.rec != nil {
+			p.contexts = append(p.contexts, c.rec)
+		}
+	}
+	for _, u := range s.units {
+		if u.ctx.episodic() {
+			continue
+		}
+		v := sketchUnit{key: u.ctx.id.key, first: u.first, last: u.last}
+		for _, list := range u.kept {
+			v.signals = append(v.signals, list...)
+		}
+		p.units = append(p.units, v)
+	}
+	for _, l := range s.links {
+		p.links = append(p.links, l.rec)
+	}
+	if a := f.agents[s.agent()]; a != nil {
+		p.lost = slices.Clone(a.lost)
+	}
+	return p, nil
+}
 
-	items, truncated, err := s.events(src)
+// Draw makes the whole story out of the sketch and of what the source holds.
+func (p *Sketch) Draw(src Source) (*clewv1.Story, error) {
+	st := proto.CloneOf(p.head.Story)
+	fail := func(err error) (*clewv1.Story, error) { return nil, fmt.Errorf("draw story %s: %w", st.Id, err) }
+
+	items, truncated, err := p.events(src)
 	if err != nil {
-		return nil, fmt.Errorf("build story %s: %w", s.id, err)
+		return fail(err)
 	}
 	procs, err := nodesOf(src, items)
 	if err != nil {
-		return nil, fmt.Errorf("build story %s: %w", s.id, err)
+		return fail(err)
 	}
-	items, procs, err = s.entries(src, items, procs)
+	items, procs, err = p.entries(src, items, procs)
 	if err != nil {
-		return nil, fmt.Errorf("build story %s: %w", s.id, err)
+		return fail(err)
 	}
 
-	agent := f.describe(agentID)
 	var links []graph.Link
-	for _, l := range s.links {
-		links = append(links, graph.Link{Agent: agentID, ContextLink: &l.rec})
+	for i := range p.links {
+		links = append(links, graph.Link{Agent: p.agent.ID, ContextLink: &p.links[i]})
 	}
-	whole := map[string]bool{}
-	for _, c := range s.contexts {
-		if c.episodic() && !truncated {
-			whole[c.id.key] = true
-		}
+	contexts, whole := map[string]*event.Context{}, map[string]bool{}
+	for _, c := range p.contexts {
+		contexts[c.Key] = c
+		whole[c.Key] = c.Episodic && !truncated
 	}
 	g := graph.Build(graph.Input{
-		StoryID: s.id, Version: st.Version, AsOf: opt.AsOf, Agents: map[string]*graph.Agent{agentID: agent},
-		Items: items, Procs: procs, Links: links, Whole: whole, Budget: opt.Budget, Open: opt.Open,
+		StoryID: st.Id, Version: st.Version, AsOf: p.opt.AsOf, Agents: map[string]*graph.Agent{p.agent.ID: p.agent},
+		Items: items, Procs: procs, Links: links, Whole: whole, Budget: p.opt.Budget, Open: p.opt.Open,
 	})
 	st.Graph = g.Graph
 
 	first, last := items[0].Event.TimeNS, items[len(items)-1].Event.TimeNS
-	st.Gaps = f.gapsIn(agentID, first, last)
+	st.Gaps = gapsIn(p.agent.ID, p.lost, first, last)
 	if truncated {
-		st.Gaps = append(st.Gaps, &clewv1.Gap{LaneId: graph.LaneID(agentID), From: graph.Time(last), To: graph.Time(max(last, head.Last)), Reason: "limit",
+		st.Gaps = append(st.Gaps, &clewv1.Gap{LaneId: graph.LaneID(p.agent.ID), From: graph.Time(last), To: graph.Time(max(last, p.head.Last)), Reason: "limit",
 			Text: fmt.Sprintf("more than %d events: what came later is searched under events and not drawn here", maxEvents)})
 	}
 	st.Graph.Gaps = st.Gaps
@@ -89,22 +147,17 @@ func Build(f *Fold, src Source, id string, opt Options) (*clewv1.Story, error) {
 	}
 	st.Recommended = recommended(g, procs)
 
-	contexts := map[string]*event.Context{}
-	for _, c := range s.contexts {
-		if c.rec != nil {
-			contexts[c.id.key] = c.rec
-		}
-	}
 	var decisions []timeline.Triage
-	for _, t := range s.decisions() {
+	for _, t := range p.decisions {
 		decisions = append(decisions, timeline.Triage{At: t.At, Actor: t.Actor, State: t.State, Verdict: t.Verdict, Assignee: t.Assignee, Comment: t.Comment})
 	}
-	tl := timeline.Build(timeline.Input{AsOf: opt.AsOf, Items: g.Items, Procs: procs, Contexts: contexts, Gaps: st.Gaps, Triage: decisions, Recommended: st.Recommended})
+	tl := timeline.Build(timeline.Input{AsOf: p.opt.AsOf, Items: g.Items, Procs: procs, Contexts: contexts, Gaps: st.Gaps, Triage: decisions, Recommended: st.Recommended})
 	st.Timeline = tl.Timeline
 
+	st.AsOf = graph.Time(p.opt.AsOf)
 	st.Signals = signalViews(g, procs)
 	st.Sentence = sentence(g, procs)
-	st.ScoreParts = withEntries(head.parts, items, tl)
+	st.ScoreParts = withEntries(p.head.parts, items, tl)
 	st.Counts.Events, st.Counts.Processes, st.Counts.Containers = int64(len(items)), int64(g.Processes), int64(len(g.Containers))
 	st.Where.Users, st.Where.Containers = g.Users, g.Containers
 	st.Active = g.Alive
@@ -115,23 +168,20 @@ func Build(f *Fold, src Source, id string, opt Options) (*clewv1.Story, error) {
 // events collects what happened in the story's contexts. A context that was
 // opened once gives all its events; of one with a derived key only those of
 // processes that had signals and of what they started.
-func (s *storyState) events(src Source) (items []graph.Item, truncated bool, err error) {
-	agent := s.agent()
+func (p *Sketch) events(src Source) (items []graph.Item, truncated bool, err error) {
+	agent := p.agent.ID
 	add := func(list []*event.Event) {
 		for _, e := range list {
 			items = append(items, graph.Item{Agent: agent, Event: e})
 		}
 	}
 	var keys []string
-	from := int64(math.MaxInt64)
-	for _, c := range s.contexts {
-		if c.episodic() {
-			keys = append(keys, c.id.key)
-			from = min(from, c.rec.At)
+	from := p.head.First
+	for _, c := range p.contexts {
+		if c.Episodic {
+			keys = append(keys, c.Key)
+			from = min(from, c.At)
 		}
-	}
-	for _, u := range s.units {
-		from = min(from, u.first)
 	}
 	if len(keys) > 0 {
 		list, more, err := src.ContextEvents(agent, keys, max(from-before, 0), latestTime, maxEvents)
@@ -141,11 +191,9 @@ func (s *storyState) events(src Source) (items []graph.Item, truncated bool, err
 		truncated = more
 		add(list)
 	}
-	for _, u := range s.units {
-		if u.ctx.episodic() {
-			continue
-		}
-		list, _, err := src.ContextEvents(agent, []string{u.ctx.id.key}, max(u.first-before, 0), min(u.last+before, latestTime), maxDerived)
+	for i := range p.units {
+		u := &p.units[i]
+		list, _, err := src.ContextEvents(agent, []string{u.key}, max(u.first-before, 0), min(u.last+before, latestTime), maxDerived)
 		if err != nil {
 			return nil, false, err
 		}
@@ -154,7 +202,7 @@ func (s *storyState) events(src Source) (items []graph.Item, truncated bool, err
 		}
 		add(list)
 	}
-	items = append(items, s.signals()...)
+	items = append(items, p.signals...)
 	items = slices.DeleteFunc(items, func(it graph.Item) bool { return it.Event.TimeNS < 0 || it.Event.TimeNS > latestTime })
 	slices.SortFunc(items, graph.CompareItems)
 	items = slices.CompactFunc(items, func(x, y graph.Item) bool { return graph.CompareItems(x, y) == 0 })
@@ -168,12 +216,10 @@ type process struct {
 
 // concerned keeps the events of processes that had signals in the episode, and
 // of their descendants.
-func concerned(src Source, agent string, u *unit, list []*event.Event) ([]*event.Event, error) {
+func concerned(src Source, agent string, u *sketchUnit, list []*event.Event) ([]*event.Event, error) {
 	had := map[process]bool{}
-	for _, kept := range u.kept {
-		for _, e := range kept {
-			had[process{e.PID, e.StartNS}] = true
-		}
+	for _, e := range u.signals {
+		had[process{e.PID, e.StartNS}] = true
 	}
 	var refs []event.Ref
 	for _, e := range list {
@@ -224,12 +270,12 @@ func nodesOf(src Source, items []graph.Item) (map[graph.Key]*event.Process, erro
 // entries adds the connections that a service accepted shortly before it
 // started the first process of one of the story's contexts: where the story
 // came from. They belong to the service's own context.
-func (s *storyState) entries(src Source, items []graph.Item, procs map[graph.Key]*event.Process) ([]graph.Item, map[graph.Key]*event.Process, error) {
-	agent := s.agent()
-	opened := map[event.Ref]*contextState{}
-	for _, c := range s.contexts {
-		if c.rec != nil && c.rec.ParentKey != "" && !c.rec.OpenedBy.IsZero() {
-			opened[c.rec.OpenedBy] = c
+func (p *Sketch) entries(src Source, items []graph.Item, procs map[graph.Key]*event.Process) ([]graph.Item, map[graph.Key]*event.Process, error) {
+	agent := p.agent.ID
+	opened := map[event.Ref]*event.Context{}
+	for _, c := range p.contexts {
+		if c.ParentKey != "" && !c.OpenedBy.IsZero() {
+			opened[c.OpenedBy] = c
 		}
 	}
 	n := len(items)
@@ -244,17 +290,17 @@ func (s *storyState) entries(src Source, items []graph.Item, procs map[graph.Key
 		}
 		// The service is the nearest ancestor that is another process.
 		var service *event.Process
-		for p, depth := image, 0; p != nil && depth < 64; depth++ {
-			if p.PID != image.PID || p.StartNS != image.StartNS {
-				service = p
+		for n, depth := image, 0; n != nil && depth < 64; depth++ {
+			if n.PID != image.PID || n.StartNS != image.StartNS {
+				service = n
 				break
 			}
-			p = procs[graph.Key{Agent: agent, Ref: p.ParentID}]
+			n = procs[graph.Key{Agent: agent, Ref: n.ParentID}]
 		}
 		if service == nil {
 			continue
 		}
-		list, _, err := src.ContextEvents(agent, []string{c.rec.ParentKey}, max(it.Event.TimeNS-acceptedIn, 0), it.Event.TimeNS, maxDerived)
+		list, _, err := src.ContextEvents(agent, []string{c.ParentKey}, max(it.Event.TimeNS-acceptedIn, 0), it.Event.TimeNS, maxDerived)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -121,6 +121,10 @@ type storyState struct {
 	units    []*unit         // sorted by anchor
 	links    []*linkState    // sorted
 	head     *Head           // nil when it must be made anew
+
+	// The head after some days without signals, and which head it was made of.
+	faded, fadedFrom *Head
+	fadedDays        int64
 }
 
 // NewFold returns a fold without records.

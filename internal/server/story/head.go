@@ -85,20 +85,20 @@ func (f *Fold) headOf(s *storyState, asOf int64) *Head {
 	const day = 24 * 3600 * 1e9
 	days := (asOf - s.head.Last) / day
 	if days < 1 {
-		h := *s.head
-		h.Story = proto.CloneOf(s.head.Story)
-		h.Story.AsOf = graph.Time(asOf)
-		return &h
+		return s.head
 	}
-	h := *s.head
+	if s.faded != nil && s.fadedDays == days && s.fadedFrom == s.head {
+		return s.faded
+	}
 	text := fmt.Sprintf("quiet for %d days", days)
 	if days == 1 {
 		text = "quiet for a day"
 	}
+	h := *s.head
 	h.parts = append(slices.Clone(h.parts), scorePart{points: -int(min(20, 2*days, int64(h.Story.Score)-1)), text: text})
 	h.Story = proto.CloneOf(h.Story)
-	h.Story.AsOf = graph.Time(asOf)
 	h.Story.Score, h.Story.ScoreParts = total(h.parts)
+	s.faded, s.fadedDays, s.fadedFrom = &h, days, s.head
 	return &h
 }
 
@@ -459,15 +459,14 @@ func lowerFirst(s string) string {
 // touch are one gap.
 func (f *Fold) gaps(s *storyState) []*clewv1.Gap {
 	first, last := s.span()
-	return f.gapsIn(s.agent(), first, last)
+	if a := f.agents[s.agent()]; a != nil {
+		return gapsIn(a.id, a.lost, first, last)
+	}
+	return nil
 }
 
-func (f *Fold) gapsIn(agent string, first, last int64) (out []*clewv1.Gap) {
+func gapsIn(agent string, lost []event.Lost, first, last int64) (out []*clewv1.Gap) {
 	const near = 2 * 1e9
-	a := f.agents[agent]
-	if a == nil {
-		return nil
-	}
 	type gap struct {
 		from, to int64
 		lost     uint64
@@ -476,7 +475,7 @@ func (f *Fold) gapsIn(agent string, first, last int64) (out []*clewv1.Gap) {
 	}
 	var gaps []*gap
 	open := map[string]*gap{}
-	list := slices.Clone(a.lost)
+	list := slices.Clone(lost)
 	slices.SortFunc(list, func(x, y event.Lost) int { return cmp.Or(cmp.Compare(x.From, y.From), compareLost(x, y)) })
 	for _, l := range list {
 		if l.From > last || l.To < first {
