@@ -7,23 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/clewsec/clew/internal/client"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
-	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
+	"github.com/clewsec/clew/internal/server/apijson"
 )
 
 func newStatusCmd() *cobra.Command {
 	var (
-		data   string
+		server serverFlags
 		wait   time.Duration
 		asJSON bool
 	)
@@ -36,7 +33,11 @@ It works, and the status is 0, when a probe has gone the whole way from the
 kernel to the store lately; with a recording, when its last record is stored.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			st, err := awaitStatus(cmd.Context(), fleetClient(data), wait)
+			c, err := server.client(cmd)
+			if err != nil {
+				return err
+			}
+			st, err := awaitStatus(cmd.Context(), c, wait)
 			if err != nil {
 				if asJSON {
 					return errors.Join(writeStatusJSON(cmd.OutOrStdout(), &clewv1.GetStatusResponse{Reason: err.Error()}), &exitError{code: exitFailure})
@@ -56,8 +57,8 @@ kernel to the store lately; with a recording, when its last record is stored.`,
 			return nil
 		},
 	}
+	server.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&data, "data", defaultData(), "data directory of the clew to ask ($CLEW_DATA)")
 	f.DurationVar(&wait, "wait", 0, "how long to wait until it works, also for a clew that is not there yet")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -66,29 +67,18 @@ kernel to the store lately; with a recording, when its last record is stored.`,
 // statusEvery is how often a clew that does not work yet is asked again.
 const statusEvery = 100 * time.Millisecond
 
-func fleetClient(data string) clewv1connect.FleetServiceClient {
-	socket := filepath.Join(data, "run", "clew.sock")
-	client := &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-	}}
-	return clewv1connect.NewFleetServiceClient(client, "http://localhost")
-}
-
 // awaitStatus asks until the answer is ok or the time is up. It returns the
 // last answer, and an error when there was none.
-func awaitStatus(ctx context.Context, client clewv1connect.FleetServiceClient, wait time.Duration) (*clewv1.GetStatusResponse, error) {
+func awaitStatus(ctx context.Context, c *client.Client, wait time.Duration) (*clewv1.GetStatusResponse, error) {
 	until := time.Now().Add(wait)
 	for {
 		// One answer may not take all the time there is.
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		resp, err := client.GetStatus(asking, connect.NewRequest(&clewv1.GetStatusRequest{}))
+		resp, err := c.Fleet.GetStatus(asking, connect.NewRequest(&clewv1.GetStatusRequest{}))
 		cancel()
 		if err == nil && resp.Msg.Ok || !time.Now().Before(until) {
 			if err != nil {
-				return nil, fmt.Errorf("clew does not answer: %w", err)
+				return nil, c.Explain(err)
 			}
 			return resp.Msg, nil
 		}
@@ -116,8 +106,7 @@ func localAgent(st *clewv1.GetStatusResponse) *clewv1.AgentStatus {
 // writeStatusJSON prints the answer in the API's names, with the agent that
 // was seen last beside the list of all.
 func writeStatusJSON(w io.Writer, st *clewv1.GetStatusResponse) error {
-	opt := protojson.MarshalOptions{EmitUnpopulated: true}
-	b, err := opt.Marshal(st)
+	b, err := apijson.Marshal(st)
 	if err != nil {
 		return err
 	}
@@ -127,11 +116,10 @@ func writeStatusJSON(w io.Writer, st *clewv1.GetStatusResponse) error {
 	}
 	doc["agent"] = json.RawMessage("null")
 	if a := localAgent(st); a != nil {
-		if doc["agent"], err = opt.Marshal(a); err != nil {
+		if doc["agent"], err = apijson.Marshal(a); err != nil {
 			return err
 		}
 	}
-	// What protojson puts between tokens differs from build to build.
 	if b, err = json.Marshal(doc); err != nil {
 		return err
 	}

@@ -76,10 +76,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopWork(nil)
 	served := make(chan error, 1)
 	var ready atomic.Bool
-	srv, err := a.child(dir, &ready)
-	if err != nil {
-		return err
-	}
+	srv := a.child(dir, &ready)
 	go func() {
 		err := srv.run(serving)
 		stopWork(err)
@@ -210,24 +207,19 @@ func whyBlind(err error) string {
 }
 
 // child is the server's process.
-func (a *Agent) child(dir *dataDir, ready *atomic.Bool) (*child, error) {
-	c := &child{
-		exe: "/proc/self/exe", args: a.serverArgs(dir), dir: "/", log: a.cfg.Log, ready: ready.Load,
-	}
+func (a *Agent) child(dir *dataDir, ready *atomic.Bool) *child {
+	c := &child{exe: "/proc/self/exe", dir: "/", log: a.cfg.Log, ready: ready.Load}
+	data := dir.path
 	if os.Geteuid() == 0 {
-		if closed := dir.unreachable(); closed != "" {
-			return nil, fmt.Errorf("data directory %s: the server runs as uid %d and cannot reach it, because %s is closed to others: choose another with --data, or chmod o+x %s",
-				dir.path, dir.uid, closed, closed)
-		}
 		c.cred = &syscall.Credential{Uid: uint32(dir.uid), Gid: uint32(dir.gid)}
+		if dir.closed() {
+			// The server's user cannot walk there, as below /root, but it can
+			// be put there.
+			c.dir, data = fmt.Sprintf("/proc/self/fd/%d", dir.dir.Fd()), "/proc/self/cwd"
+		}
 	}
-	return c, nil
-}
-
-func (a *Agent) serverArgs(dir *dataDir) []string {
-	return []string{
-		"server", "--data", dir.path, "--listen", a.cfg.Listen, "--log-level", a.cfg.LogLevel.String(),
-	}
+	c.args = []string{"server", "--data", data, "--listen", a.cfg.Listen, "--log-level", a.cfg.LogLevel.String()}
+	return c
 }
 
 // awaitGone waits until no server of an earlier agent answers any more: one

@@ -39,6 +39,7 @@ const serverUser = "clew"
 //	run/      the server's sockets
 type dataDir struct {
 	path     string
+	dir      *os.File
 	lock     *os.File
 	uid, gid int // of the server; this process's own when it is not root
 }
@@ -47,7 +48,7 @@ func (d *dataDir) agent() string        { return filepath.Join(d.path, "agent") 
 func (d *dataDir) clientSocket() string { return filepath.Join(d.path, "run", "clew.sock") }
 func (d *dataDir) agentSocket() string  { return filepath.Join(d.path, "run", "agent.sock") }
 
-func (d *dataDir) close() error { return d.lock.Close() }
+func (d *dataDir) close() error { return errors.Join(d.lock.Close(), d.dir.Close()) }
 
 // A BusyError says that another agent works on the data directory.
 type BusyError struct {
@@ -77,7 +78,11 @@ func openDataDir(path string) (_ *dataDir, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s cannot be opened: %w", path, cause(err))
 	}
-	defer dir.Close()
+	defer func() {
+		if err != nil {
+			dir.Close()
+		}
+	}()
 	fd := int(dir.Fd())
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -95,7 +100,7 @@ func openDataDir(path string) (_ *dataDir, err error) {
 	if err := ensureDir(fd, "agent", 0o700, -1, -1); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", path, err)
 	}
-	d := &dataDir{path: path, uid: os.Geteuid(), gid: os.Getegid()}
+	d := &dataDir{path: path, dir: dir, uid: os.Geteuid(), gid: os.Getegid()}
 	if err := d.takeLock(fd); err != nil {
 		return nil, err
 	}
@@ -321,22 +326,24 @@ func runningUIDs() map[int]bool {
 	return taken
 }
 
-// unreachable says which directory above the data keeps the server's user out;
-// empty when none does.
-func (d *dataDir) unreachable() string {
+// closed tells whether a directory above the data keeps the server's user out.
+func (d *dataDir) closed() bool {
 	for dir := filepath.Dir(d.path); ; dir = filepath.Dir(dir) {
 		var st unix.Stat_t
-		if unix.Stat(dir, &st) == nil && int(st.Uid) != d.uid {
+		if unix.Stat(dir, &st) == nil {
 			need := uint32(0o001)
-			if int(st.Gid) == d.gid {
+			switch {
+			case int(st.Uid) == d.uid:
+				need = 0o100
+			case int(st.Gid) == d.gid:
 				need = 0o010
 			}
 			if st.Mode&need == 0 {
-				return dir
+				return true
 			}
 		}
 		if dir == "/" {
-			return ""
+			return false
 		}
 	}
 }
