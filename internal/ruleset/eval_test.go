@@ -162,6 +162,33 @@ rules:
 	}
 }
 
+func TestExplain(t *testing.T) {
+	set := loadRules(t, `
+rules:
+  - {id: r, expression: 'exec.file.name in ["sh", "bash"] && process.ancestors.file.name == "httpd"'}
+  - {id: passwd, expression: 'fim.write.file.path == "/etc/passwd"'}
+`)
+	e := build(t, shellBelowHTTPD)
+	r := set.Eval(e, nil)[0].Rule
+	var got []string
+	for _, p := range set.Explain(e, r) {
+		got = append(got, r.Expression[p.Span.Start:p.Span.End]+" = "+p.Value)
+	}
+	want := `exec.file.name in ["sh", "bash"] = sh; process.ancestors.file.name == "httpd" = httpd,httpd,init`
+	if s := strings.Join(got, "; "); s != want {
+		t.Errorf("got %s\nwant %s", s, want)
+	}
+	e.Proc.Parent = nil
+	if p := set.Explain(e, r); p != nil {
+		t.Errorf("got %v for an event that does not match", p)
+	}
+	e = build(t, `{kind: rename, file: {path: /tmp/x}, destination: {path: /etc/passwd}, lineage: [{exec: /bin/mv}]}`)
+	r = set.Eval(e, nil)[0].Rule
+	if p := set.Explain(e, r); len(p) != 1 || p[0].Field != "rename.file.destination.path" || p[0].Value != "/etc/passwd" {
+		t.Errorf("got %v", p)
+	}
+}
+
 func TestRate(t *testing.T) {
 	set := loadRules(t, `
 rules:

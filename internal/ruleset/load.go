@@ -143,14 +143,16 @@ func Load(cfg Config, files []File) (*Set, *Report, error) {
 		l.rule(set, d)
 	}
 	set.build()
+	at := make(map[string]int, len(l.files))
+	for i, f := range l.files {
+		if _, dup := at[f.name]; !dup {
+			at[f.name] = i
+		}
+	}
 	slices.SortStableFunc(l.report.Rules, func(a, b RuleStatus) int {
-		return cmp.Or(cmp.Compare(l.fileIndex(a.At), l.fileIndex(b.At)), cmp.Compare(a.At.Line, b.At.Line))
+		return cmp.Or(cmp.Compare(at[a.At.File], at[b.At.File]), cmp.Compare(a.At.Line, b.At.Line))
 	})
 	return set, l.report, nil
-}
-
-func (l *loader) fileIndex(p Position) int {
-	return slices.IndexFunc(l.files, func(f *policyFile) bool { return f.name == p.File })
 }
 
 func (l *loader) problem(p Problem) { l.report.Problems = append(l.report.Problems, p) }

@@ -313,6 +313,28 @@ func (s *Set) matched(e *entry, out []Match) []Match {
 	return append(out, Match{Rule: e.rule, Suppressed: suppressed})
 }
 
+// Part is a comparison of a rule's expression that contributed to a match.
+type Part = secl.Part
+
+// Explain tells why a rule matches an event: the comparisons that hold, with
+// their place in the rule's expression and what the fields were. It returns
+// nil where the rule does not match.
+func (s *Set) Explain(ev *event.Event, r *Rule) []Part {
+	if int(ev.Kind) >= len(s.buckets) || !present(ev) {
+		return nil
+	}
+	ctx := evalCtx{Event: ev, Now: ev.TimeNS}
+	for _, e := range s.buckets[ev.Kind].entries {
+		if e.rule != r || e.off {
+			continue
+		}
+		if parts := e.program.Explain(&ctx); parts != nil {
+			return parts
+		}
+	}
+	return nil
+}
+
 // Adopt takes over the values of the variables whose declarations did not
 // change from the set that this one replaces. The old one must not be
 // evaluated any more.

@@ -352,7 +352,7 @@ func agree(t *testing.T, env *Env[record, node], g exprGen) (compiled bool, held
 func TestNaive(t *testing.T) {
 	env := testEnv(t)
 	compiled, held := 0, 0
-	const tries = 3000
+	const tries = 1200
 	for seed := range uint64(tries) {
 		c, h := agree(t, env, exprGen{rand.New(rand.NewPCG(seed, 3))})
 		if c {

@@ -51,6 +51,7 @@ type Options = check.Options
 // goroutines, each with its own Ctx.
 type Program[E, N any] struct {
 	check.Result
+	env   *Env[E, N]
 	match func(*Ctx[E, N]) bool
 }
 
@@ -80,7 +81,7 @@ func CompileNode[E, N any](env *Env[E, N], n ast.Node, opt Options) (*Program[E,
 	if r.Register != "" {
 		m = k.bind(r.Root, m)
 	}
-	return &Program[E, N]{Result: r, match: m}, r.Problems
+	return &Program[E, N]{Result: r, env: env, match: m}, r.Problems
 }
 
 // Value is a compiled expression of any type, as actions have it. The function

@@ -98,6 +98,35 @@ func TestMacros(t *testing.T) {
 	}
 }
 
+func TestExplain(t *testing.T) {
+	env := testEnv(t)
+	n, _ := ParseMacro(`["sh", "bash"]`)
+	env.Macros = map[string]ast.Node{"SHELLS": n}
+	for _, tc := range []struct{ fields, expr, want string }{
+		{"exec.comm=sh", `exec.comm in SHELLS && exec.uid == 0`, `exec.comm in SHELLS=sh exec.uid == 0=0`},
+		{"exec.comm=sh, exec.uid=5", `exec.comm == "x" || exec.uid > 4 || exec.gid == 1`, `exec.uid > 4=5`},
+		{"exec.comm=sh", `not (exec.comm == "x" || exec.uid == 1)`, `exec.comm == "x"=sh exec.uid == 1=0`},
+		{"exec.comm=sh", `not (exec.comm == "x" && exec.uid == 0)`, `exec.comm == "x"=sh`},
+		{"exec.comm=sh, exec.argv=a;b", `"b" in exec.argv && true`, `"b" in exec.argv=a,b`},
+		{"exec.comm=sh", `exec.uid == exec.gid`, `exec.uid == exec.gid=`},
+		{"exec.comm=sh", `exec.comm == "x"`, ``},
+		{"exec.comm=sh, process.ancestors.comm=a;b, process.ancestors.uid=1;2", `exec.comm == "sh" && process.ancestors[A].uid == 2 && process.ancestors[A].comm == "b"`,
+			`exec.comm == "sh"=sh process.ancestors[A].uid == 2=2 process.ancestors[A].comm == "b"=b`},
+	} {
+		p, problems := Compile(env, tc.expr, Options{})
+		if p == nil {
+			t.Fatal(problems.Format(tc.expr))
+		}
+		var got []string
+		for _, part := range p.Explain(&Ctx[record, node]{Event: newRecord(env.Schema, tc.fields)}) {
+			got = append(got, tc.expr[part.Span.Start:part.Span.End]+"="+part.Value)
+		}
+		if s := strings.Join(got, " "); s != tc.want {
+			t.Errorf("%s on %s:\n got %s\nwant %s", tc.expr, tc.fields, s, tc.want)
+		}
+	}
+}
+
 func TestNoAllocations(t *testing.T) {
 	env := testEnv(t)
 	r := newRecord(env.Schema, "open.file.name=abc, open.file.path=/a/b/abc, process.ancestors.comm=a;b;c, open.flags=1, process.pid=12, open.file.change_time=1")

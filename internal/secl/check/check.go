@@ -913,6 +913,9 @@ func (c *checker) member(n *ast.Binary, x *Expr, right ast.Node) *Expr {
 			if _, isConst := constants[r.Name]; !isConst {
 				var e *Expr
 				c.expand(r.At, func() { e = c.member(n, x, m) })
+				if e.Op != Const && e != x {
+					e.Span = at
+				}
 				return e
 			}
 		}
