@@ -66,12 +66,43 @@ need_node() {
 	need npm npm
 }
 
+# locked EXPRESSION: asks web/package-lock.json; p is its list of packages.
+locked() {
+	node -p "const p = require('./web/package-lock.json').packages; $1"
+}
+
+# npm leaves out optional packages that the Node it runs on is too old for, and
+# with them what the page is built with. So where the machine's Node is old, the
+# one that the lock file names is fetched first, and runs npm.
+fetch_node() {
+	node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' && return 0
+	local name dir=.cache/node
+	name=node-linux-$(node -p process.arch)
+	if [ ! -x "$dir/bin/node" ]; then
+		local version sum
+		version=$(locked "p['node_modules/$name'].version")
+		sum=$(locked "p['node_modules/$name'].integrity")
+		say "fetching $name $version"
+		rm -rf "$dir" && mkdir -p "$dir"
+		(cd "$dir" && npm pack --silent "$name@$version" >/dev/null) || die "npm pack $name failed"
+		node -e '
+			const [, file, want] = process.argv;
+			const got = "sha512-" + require("crypto").createHash("sha512").update(require("fs").readFileSync(file)).digest("base64");
+			process.exit(got === want ? 0 : 1);
+		' "$dir/$name-$version.tgz" "$sum" || die "$name $version is not what web/package-lock.json names"
+		tar -xzf "$dir/$name-$version.tgz" -C "$dir" --strip-components=1
+		rm "$dir/$name-$version.tgz"
+	fi
+	PATH=$PWD/$dir/bin:$PATH
+}
+
 # The packages of web/, exactly as locked, when they are not there yet. None of
 # them may run a script of its own at installation.
 web_packages() {
 	[ -f web/package-lock.json ] || return 0
 	local mark=web/node_modules/.clew-installed
 	[ -f "$mark" ] && cmp -s "$mark" web/package-lock.json && return 0
+	fetch_node
 	say "installing the packages of web/"
 	(cd web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null) || die "npm ci failed"
 	cp web/package-lock.json "$mark"
