@@ -1,6 +1,8 @@
 package rules_test
 
 import (
+	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"github.com/clewsec/clew/internal/ruleset/ruletest"
 	"github.com/clewsec/clew/rules"
 )
+
+var update = flag.Bool("update", false, "rewrite README.md")
 
 func load(t testing.TB, schema *ruleset.Schema, files []ruleset.File) *ruleset.Set {
 	t.Helper()
@@ -92,6 +96,29 @@ func TestShipped(t *testing.T) {
 				t.Errorf("%d of %d cases fire, want some that do and some that do not", fires, len(cases))
 			}
 		})
+	}
+}
+
+// TestIndex holds that README.md lists the rules as they are.
+func TestIndex(t *testing.T) {
+	schema, files := shipped(t)
+	var b strings.Builder
+	b.WriteString("# Shipped rules\n\nA folder per rule: the rule, a page about it, and cases that must and must not fire it. docs/rules.md says how\n")
+	b.WriteString("rules are written. This list is made by `go test ./rules -update`.\n\n| Rule | Severity | ATT&CK | |\n| --- | --- | --- | --- |\n")
+	for _, r := range load(t, schema, files).Rules() {
+		fmt.Fprintf(&b, "| [%s](%s/README.md) | %s | %s | %s |\n", r.ID, r.ID, r.Severity, strings.Join(r.Techniques, ", "), r.Title)
+	}
+	if *update {
+		if err := os.WriteFile("README.md", []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != b.String() {
+		t.Error("README.md is not up to date, run go test ./rules -update")
 	}
 }
 
