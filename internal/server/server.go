@@ -306,17 +306,18 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 func (s *Server) serve(ctx context.Context, p *parts, tcp net.Listener, local auth.Local) error {
 	cfg := s.cfg
 	guard := auth.New(auth.Config{Listen: cfg.Listen, Hosts: append([]string{s.addr}, cfg.Hosts...)}, p.control, cfg.Log)
+	in := ingest.New(ingest.Config{
+		Store: p.store, Fold: p.stories, Tail: p.tail, Agents: p.agents, Aside: s.path("server", "refused"), Log: cfg.Log,
+		Seen: func(ctx context.Context, h *clewv1.Hello) { s.remember(ctx, p.control, h) },
+	})
 	services := api.New(api.Config{
 		Store: p.store, Control: p.control, Stories: p.stories, Source: p.source, Agents: p.agents, Tail: p.tail, Now: cfg.Now,
+		Trouble: in.Trouble,
 		Version: cfg.Version, StartedAt: cfg.Now(), PID: os.Getpid(), UID: uint32(os.Getuid()), Listen: displayAddr(s.addr),
 	})
 	apiMux := http.NewServeMux()
 	services.Routes(apiMux, guard)
 
-	in := ingest.New(ingest.Config{
-		Store: p.store, Fold: p.stories, Tail: p.tail, Agents: p.agents, Aside: s.path("server", "refused"), Log: cfg.Log,
-		Seen: func(ctx context.Context, h *clewv1.Hello) { s.remember(ctx, p.control, h) },
-	})
 	inMux := http.NewServeMux()
 	inMux.Handle(in.Route())
 

@@ -134,6 +134,8 @@ var (
 	ErrCursor = errors.New("unknown cursor")
 	// ErrClosed means that the store has been closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrFull means that there is no room left on the disk.
+	ErrFull = errors.New("the disk is full")
 	// ErrBatch means that a batch cannot be stored because of what it says.
 	ErrBatch = errors.New("invalid batch")
 )

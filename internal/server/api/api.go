@@ -72,6 +72,8 @@ type Config struct {
 	Agents  *live.Agents
 	Tail    *live.Tail
 	Now     func() time.Time
+	// Trouble says why what agents send cannot be stored now; nil when it can.
+	Trouble func() error
 
 	Version   string
 	StartedAt time.Time

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base32"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,6 +78,11 @@ func (a *API) GetStatus(ctx context.Context, _ *connect.Request[clewv1.GetStatus
 		},
 	}
 	var reasons []string
+	if err := a.cfg.Trouble(); errors.Is(err, store.ErrFull) {
+		reasons = append(reasons, "nothing more can be stored: the disk is full")
+	} else if err != nil {
+		reasons = append(reasons, "nothing more can be stored: "+err.Error())
+	}
 	good := 0
 	for _, g := range a.cfg.Agents.List() {
 		s := agentStatus(&g, byRun[runID(g.Hello.AgentId, g.Hello.Run)], now)

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
@@ -68,8 +67,18 @@ type Handler struct {
 	cfg      Config
 	Counters Counters
 
+	trouble atomic.Pointer[error] // of the last batch, nil when it was stored
+
 	mu    sync.Mutex
 	aside int // files set aside
+}
+
+// Trouble is why the last batch could not be stored; nil when it could.
+func (h *Handler) Trouble() error {
+	if p := h.trouble.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 var _ clewv1connect.IngestServiceHandler = (*Handler)(nil)
@@ -224,14 +233,16 @@ func (h *Handler) take(ctx context.Context, dec *wire.Decoder, hello *clewv1.Hel
 	case err != nil:
 		h.Counters.Failed.Add(1)
 		code := connect.CodeUnavailable
-		if errors.Is(err, syscall.ENOSPC) {
+		if errors.Is(err, store.ErrFull) {
 			code = connect.CodeResourceExhausted
 		}
+		h.trouble.Store(&err)
 		return false, connect.NewError(code, err)
 	case dup:
 		h.Counters.Duplicates.Add(1)
 		return true, nil
 	}
+	h.trouble.Store(nil)
 	h.Counters.Batches.Add(1)
 	h.Counters.Records.Add(uint64(len(recs)))
 	h.cfg.Fold.Fold(agent, recs)

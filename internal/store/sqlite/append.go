@@ -9,7 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/store"
@@ -74,9 +78,19 @@ func (d *DB) Append(ctx context.Context, b *store.Batch) (bool, error) {
 		return dup, err
 	}
 	if err := d.current(ctx); err != nil {
-		return false, err
+		return false, full(err)
 	}
-	return d.w.append(ctx, d, b)
+	dup, err := d.w.append(ctx, d, b)
+	return dup, full(err)
+}
+
+// full adds store.ErrFull to an error that means just that.
+func full(err error) error {
+	var e *sqlite.Error
+	if errors.Is(err, syscall.ENOSPC) || (errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL) {
+		return fmt.Errorf("%w: %w", store.ErrFull, err)
+	}
+	return err
 }
 
 // known looks for the batch in segments that may hold it: none, when its
