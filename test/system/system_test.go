@@ -206,7 +206,9 @@ func TestKillAgent(t *testing.T) {
 	if err := proc.Burst(t.Context(), program, spooled, n, nil); err != nil {
 		t.Fatal(err)
 	}
-	settle(t, filepath.Join(c.Data, "agent"), program)
+	// The first makes sure of the burst, the second of the context it is in.
+	settle(t, filepath.Join(c.Data, "agent", "spool"), program)
+	settle(t, filepath.Join(c.Data, "agent", "state"), program)
 	down := time.Now()
 	if err := c.KillAgent(); err != nil {
 		t.Fatal(err)
@@ -276,9 +278,9 @@ func waitGap(t *testing.T, c *proc.Clew, want func(proc.Gap) bool) {
 	}
 }
 
-// settle waits until the agent, which writes at least five times a second while
-// something happens, has written below dir well after now: what happened until
-// now is there, too. A host that others use is never quiet, so that it cannot
+// settle waits until the agent, which writes its spool five times a second while
+// something happens and its state every five, has written at or below dir well
+// after now: what happened until now is there, too. A host that others use is never quiet, so that it cannot
 // be waited for that nothing is written any more.
 func settle(t *testing.T, dir, program string) {
 	t.Helper()
@@ -394,7 +396,7 @@ func TestChaos(t *testing.T) {
 		bursts = append(bursts, b)
 		_ = signalServer(c, syscall.SIGCONT)
 		if killAgent {
-			settle(t, filepath.Join(c.Data, "agent"), program)
+			settle(t, filepath.Join(c.Data, "agent", "spool"), program)
 			if err := c.KillAgent(); err != nil {
 				t.Fatal(err)
 			}
