@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/clewsec/clew/internal/secl"
+	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/secl/ast"
 	"github.com/clewsec/clew/internal/secl/parse"
 )
@@ -113,23 +113,86 @@ var otherKinds = []string{
 	"create", "delete", "write", "create_key", "open_key", "set_key_value", "delete_key", "change_permission",
 }
 
-// unobserved tells whether an expression names a kind of event that exists but
-// is not observed here.
-func (l *loader) unobserved(n ast.Node, depth int) (kind string, found bool) {
+// otherFields are fields of the language that this version does not fill in,
+// by the object they belong to; empty is the event itself. The ones that the
+// schema has count as observed.
+var otherFields = map[string][]string{
+	"": {
+		"container.tags", "container.runtime", "container.created_at", "cgroup.created_at", "cgroup.file.mount_id",
+		"event.rule.tags", "event.signature", "unlink.syscall.dirfd", "unlink.syscall.flags", "open.syscall.flags", "open.syscall.mode",
+		"mkdir.syscall.mode",
+	},
+	"process": {
+		"user_session.id", "user_session.session_type", "user_session.k8s_username", "user_session.k8s_uid", "user_session.k8s_groups",
+		"user_session.ssh_username", "user_session.ssh_port", "user_session.ssh_client_ip", "user_session.ssh_auth_method",
+		"user_session.ssh_public_key", "caps_attempted", "caps_used", "container.tags", "container.runtime", "container.created_at",
+		"cgroup.created_at", "cgroup.file.mount_id", "cmdline", "user_sid", "file.overlay_numlower",
+	},
+	"file": {
+		"mount_visible", "mount_detached", "package.epoch", "package.release", "package.source_epoch", "package.source_release",
+		"metadata.size", "metadata.type", "metadata.is_executable", "metadata.architecture", "metadata.abi", "metadata.is_upx_packed",
+		"metadata.compression", "metadata.is_garble_obfuscated", "device_path",
+	},
+}
+
+// otherField tells whether a name is a field of the language that is not
+// filled in here.
+func (l *loader) otherField(name string) bool {
+	name = l.cfg.Schema.Canonical(name)
+	if _, ok := l.cfg.Schema.Field(name); ok {
+		return false
+	}
+	name = strings.TrimSuffix(name, ".length")
+	if slices.Contains(otherFields[""], name) {
+		return true
+	}
+	processes := []string{"process.", "process.parent.", ancestors + "."}
+	for _, r := range event.ProcessRefs {
+		processes = append(processes, r.Path+".")
+	}
+	files := make([]string, 0, len(event.FileRefs))
+	for _, r := range event.FileRefs {
+		files = append(files, r.Path+".")
+	}
+	for _, p := range processes {
+		files = append(files, p+"file.", p+"interpreter.file.")
+		if rest, ok := strings.CutPrefix(name, p); ok && slices.Contains(otherFields["process"], rest) {
+			return true
+		}
+	}
+	for _, f := range files {
+		if rest, ok := strings.CutPrefix(name, f); ok && slices.Contains(otherFields["file"], rest) {
+			return true
+		}
+	}
+	return false
+}
+
+// unobserved tells whether an expression names a kind of event, or a field,
+// that exists but is not observed here, and what to say about it.
+func (l *loader) unobserved(n ast.Node, depth int) (what string, found bool) {
 	ast.Walk(n, func(n ast.Node) bool {
 		name, ok := identName(n)
 		if found || !ok {
 			return !found
 		}
 		if m, isMacro := l.env.Macros[name]; isMacro && depth < 16 {
-			kind, found = l.unobserved(m, depth+1)
+			what, found = l.unobserved(m, depth+1)
 			return !found
 		}
-		first, _, _ := strings.Cut(name, ".")
-		if slices.Contains(otherKinds, first) && strings.Contains(name, ".") && len(l.cfg.Schema.Under(first)) == 0 && !secl.IsConstant(name) {
-			kind, found = first, true
+		if open := strings.IndexByte(name, '['); open >= 0 {
+			_, rest, _ := strings.Cut(name, "]")
+			name = name[:open] + rest
+		}
+		first, _, dotted := strings.Cut(name, ".")
+		switch {
+		case !dotted:
+		case slices.Contains(otherKinds, first) && len(l.cfg.Schema.Under(first)) == 0:
+			what, found = first+" events are not observed by this version", true
+		case l.otherField(name):
+			what, found = "the field "+name+" is not observed by this version", true
 		}
 		return !found
 	})
-	return kind, found
+	return what, found
 }

@@ -421,8 +421,8 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 		l.fail(d, d.file.expressionProblems(d.ID, d.expression, problems)...)
 		return
 	}
-	if kind, missing := l.unobserved(n, 0); missing {
-		l.status(d, Filtered, kind+" events are not observed by this version")
+	if why, missing := l.unobserved(n, 0); missing {
+		l.status(d, Filtered, why)
 		return
 	}
 	variants, err := l.expand(n, d.own)

@@ -43,7 +43,7 @@ type Op uint8
 const (
 	// Const is a constant in Int, Str, Bool or Net.
 	Const Op = iota + 1
-	// Field reads Field; with Length its length, with Index one element.
+	// FieldOp reads Field; with Length its length, with Index one element.
 	FieldOp
 	// VarOp reads the variable named Var; with Length its length.
 	VarOp
