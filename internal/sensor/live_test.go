@@ -114,7 +114,8 @@ func startWatch(t testing.TB, cfg Config) *watch {
 	return w
 }
 
-const patience = 20 * time.Second
+// patience is a bound for failures only: the machine may be slow and busy.
+const patience = 90 * time.Second
 
 // record waits for a record.
 func (w *watch) record(what string, match func(*event.StreamRecord) bool) *event.StreamRecord {

@@ -2,4 +2,230 @@
 
 package sensor
 
-func pickMode() Mode { return Tracepoint }
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/clewsec/clew/internal/event"
+)
+
+// nothing is a program that returns.
+var nothing = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
+
+const license = "Dual BSD/GPL"
+
+// tryTracing loads and attaches an empty program of the tracing type.
+func tryTracing(at ebpf.AttachType, to string) error {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: at, AttachTo: to, Instructions: nothing, License: license,
+	})
+	if err != nil {
+		return fmt.Errorf("load a program for %s: %w", to, brief(err))
+	}
+	defer p.Close()
+	l, err := link.AttachTracing(link.TracingOptions{Program: p})
+	if err != nil {
+		return fmt.Errorf("attach to %s: %w", to, brief(err))
+	}
+	return l.Close()
+}
+
+// brief is an error without the loader's guesses about its cause.
+func brief(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+func trySyscall(name string) error {
+	t, err := openTracefs()
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	id, err := t.id("syscalls", name)
+	if err != nil {
+		return err
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.TracePoint, Instructions: nothing, License: license})
+	if err != nil {
+		return fmt.Errorf("load a tracepoint program: %w", brief(err))
+	}
+	defer p.Close()
+	l, err := attachTracepoint(id, p)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func tryIterator() error {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "task", Instructions: nothing, License: license,
+	})
+	if err != nil {
+		return fmt.Errorf("load a task iterator: %w", brief(err))
+	}
+	defer p.Close()
+	l, err := link.AttachIter(link.IterOptions{Program: p})
+	if err != nil {
+		return fmt.Errorf("attach a task iterator: %w", brief(err))
+	}
+	return l.Close()
+}
+
+func tryRing() error {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if err != nil {
+		return fmt.Errorf("create a ring: %w", brief(err))
+	}
+	return m.Close()
+}
+
+// pickMode is what Auto means here: trampolines where they attach.
+func pickMode() Mode {
+	if tryTracing(ebpf.AttachTraceFExit, "do_filp_open") == nil {
+		return Trampoline
+	}
+	return Tracepoint
+}
+
+// Probe finds out what can be watched, by loading and attaching empty
+// programs. It leaves nothing behind.
+func Probe() Report {
+	var r Report
+	var u unix.Utsname
+	if err := unix.Uname(&u); err == nil {
+		r.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	check := func(name string, err error) bool {
+		c := Check{Name: name, Status: OK}
+		if err != nil {
+			c.Status, c.Reason = Impossible, err.Error()
+		}
+		r.Checks = append(r.Checks, c)
+		return err == nil
+	}
+	_, err := btf.LoadKernelSpec()
+	types := check("kernel type information", err)
+	ring := check("ring buffer", tryRing())
+	life := check("scheduler tracepoints", tryTracing(ebpf.AttachTraceRawTp, "sched_process_exec"))
+	iter := check("process iterator", tryIterator())
+	tramp := check("trampolines", tryTracing(ebpf.AttachTraceFExit, "do_filp_open"))
+	calls := check("system call tracepoints", trySyscall("sys_exit_openat"))
+	switch base := types && ring && life && iter; {
+	case base && tramp:
+		r.Mode = Trampoline
+	case base && calls:
+		r.Mode = Tracepoint
+	}
+	r.Kinds = kindChecks(r.Mode)
+	return r
+}
+
+// byString are kinds of which a tracepoint sees only the caller's string.
+var byString = map[event.Kind]bool{
+	event.KindUnlink: true, event.KindRename: true, event.KindChmod: true, event.KindChown: true, event.KindLink: true,
+	event.KindSymlink: true, event.KindMkdir: true, event.KindRmdir: true,
+}
+
+func kindChecks(mode Mode) (out []KindCheck) {
+	have := func(h *hook) error { return nil }
+	if mode == Tracepoint {
+		if t, err := openTracefs(); err == nil {
+			defer t.Close()
+			have = func(h *hook) error {
+				if h.on == "" {
+					return nil
+				}
+				_, err := t.id("syscalls", h.on)
+				return err
+			}
+		}
+	}
+	if mode == Trampoline {
+		specs, err := specsFor(mode)
+		if err == nil {
+			have = func(h *hook) error {
+				p := specs[h.object].Programs[h.prog]
+				if p == nil || p.AttachTo == "" || p.AttachType == ebpf.AttachTraceRawTp {
+					return nil
+				}
+				return hasFunction(p.AttachTo)
+			}
+		}
+	}
+	hooks := hooksFor(mode)
+	for kind := range recKinds {
+		if recKinds[kind] == nil {
+			continue
+		}
+		c := KindCheck{Kind: event.Kind(kind), Status: OK}
+		var absent []string
+		found := 0
+		for i := range hooks {
+			h := &hooks[i]
+			for _, rec := range recKinds[kind] {
+				for _, k := range h.kinds {
+					if k != rec {
+						continue
+					}
+					switch err := have(h); {
+					case err == nil:
+						found++
+					case h.optional && errors.Is(err, os.ErrNotExist):
+					default:
+						absent = append(absent, err.Error())
+					}
+				}
+			}
+		}
+		switch {
+		case mode == "":
+			c.Status, c.Reason = Impossible, "this kernel cannot be watched"
+		case found == 0:
+			c.Status, c.Reason = Impossible, strings.Join(absent, "; ")
+		case len(absent) > 0:
+			c.Status, c.Reason = Degraded, strings.Join(absent, "; ")
+		case mode == Tracepoint && byString[c.Kind]:
+			c.Status = Degraded
+			c.Reason = "paths come from the caller's memory; 32-bit system calls and io_uring are not seen"
+		case mode == Tracepoint && !alwaysSeen(c.Kind):
+			c.Status, c.Reason = Degraded, "32-bit system calls and io_uring are not seen"
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// alwaysSeen are the kinds that the scheduler's tracepoints report.
+func alwaysSeen(k event.Kind) bool {
+	switch k {
+	case event.KindFork, event.KindExec, event.KindExit, event.KindCgroupWrite:
+		return true
+	}
+	return false
+}
+
+// hasFunction tells whether a function can be attached to by name.
+func hasFunction(name string) error {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return err
+	}
+	var f *btf.Func
+	if err := spec.TypeByName(name, &f); err != nil {
+		return fmt.Errorf("kernel function %s: %w", name, err)
+	}
+	return nil
+}

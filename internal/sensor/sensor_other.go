@@ -32,3 +32,8 @@ func (*Sensor) Stats() (Stats, error) { return Stats{}, ErrNotSupported }
 
 // Close does nothing.
 func (*Sensor) Close() error { return nil }
+
+// Probe says that nothing can be watched.
+func Probe() Report {
+	return Report{Checks: []Check{{Name: "operating system", Status: Impossible, Reason: ErrNotSupported.Error()}}}
+}

@@ -12,14 +12,24 @@ static __always_inline bool reported(long ret)
 	return ret >= 0 || ret == -EPERM_ || ret == -EACCES_;
 }
 
-/* Whether the base name of an open file is watched; mount points by their own name. */
+/* Whether the base name of a file is watched; that of a mount's root is its mount point's. */
 static __always_inline bool path_wanted(struct plan_data *p, u32 kind, struct path *at)
 {
-	struct dentry *root = BPF_CORE_READ(at->mnt, mnt_root);
+	struct mount *m = (void *)at->mnt - bpf_core_field_offset(struct mount, mnt), *up;
 	struct dentry *d = at->dentry;
 	struct qstr q = {};
+	int i;
 
-	if (d == root)
+	for (i = 0; i < 4; i++) {
+		if (d != BPF_CORE_READ(m, mnt.mnt_root))
+			break;
+		up = BPF_CORE_READ(m, mnt_parent);
+		if (up == m)
+			return false; /* the root of all has no name */
+		d = BPF_CORE_READ(m, mnt_mountpoint);
+		m = up;
+	}
+	if (i == 4)
 		return true;
 	bpf_probe_read_kernel(&q, sizeof(q), (void *)d + bpf_core_field_offset(struct dentry, d_name));
 	return name_wanted(p, kind, q.name, q.len);

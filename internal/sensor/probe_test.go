@@ -1,0 +1,63 @@
+//go:build linux && (amd64 || arm64)
+
+package sensor
+
+import (
+	"testing"
+
+	"github.com/clewsec/clew/internal/event"
+)
+
+// TestProbe compares what Probe says with what the sensor can do.
+func TestProbe(t *testing.T) {
+	needKernel(t)
+	fds := len(ours(t))
+	r := Probe()
+	if n := len(ours(t)); n != fds {
+		t.Errorf("%d descriptors before, %d after", fds, n)
+	}
+	by := map[string]Status{}
+	for _, c := range r.Checks {
+		by[c.Name] = c.Status
+		if (c.Status == OK) != (c.Reason == "") {
+			t.Errorf("%+v", c)
+		}
+		t.Logf("%-24s %s %s", c.Name, c.Status, c.Reason)
+	}
+	want := Tracepoint
+	if by["trampolines"] == OK {
+		want = Trampoline
+	}
+	if r.Mode != want || r.Mode != pickMode() || r.Kernel == "" {
+		t.Errorf("mode %q on %q, want %q", r.Mode, r.Kernel, want)
+	}
+	if testMode() == Trampoline && r.Mode != Trampoline {
+		t.Error("this kernel should have trampolines")
+	}
+	seen := map[event.Kind]Status{}
+	for _, k := range r.Kinds {
+		t.Logf("%-13s %s %s", k.Kind, k.Status, k.Reason)
+		seen[k.Kind] = k.Status
+		if (k.Status == OK) != (k.Reason == "") {
+			t.Errorf("%+v", k)
+		}
+	}
+	for kind := range recKinds {
+		k := event.Kind(kind)
+		if recKinds[kind] == nil {
+			continue
+		}
+		want := OK
+		if r.Mode == Tracepoint && !alwaysSeen(k) {
+			want = Degraded
+		}
+		if seen[k] != want {
+			t.Errorf("%s is %s, want %s", k, seen[k], want)
+		}
+	}
+	for _, k := range kindChecks("") {
+		if k.Status != Impossible {
+			t.Errorf("without a mode %s is %s", k.Kind, k.Status)
+		}
+	}
+}
