@@ -208,17 +208,12 @@ func whyBlind(err error) string {
 
 // child is the server's process.
 func (a *Agent) child(dir *dataDir, ready *atomic.Bool) *child {
-	c := &child{exe: "/proc/self/exe", dir: "/", log: a.cfg.Log, ready: ready.Load}
-	data := dir.path
+	c := &child{exe: "/proc/self/exe", log: a.cfg.Log, ready: ready.Load}
+	c.args = []string{"server", "--data", dir.path, "--listen", a.cfg.Listen, "--log-level", a.cfg.LogLevel.String()}
 	if os.Geteuid() == 0 {
 		c.cred = &syscall.Credential{Uid: uint32(dir.uid), Gid: uint32(dir.gid)}
-		if dir.closed() {
-			// The server's user cannot walk there, as below /root, but it can
-			// be put there.
-			c.dir, data = fmt.Sprintf("/proc/self/fd/%d", dir.dir.Fd()), "/proc/self/cwd"
-		}
+		c.data, c.closed = dir.path, dir.closed()
 	}
-	c.args = []string{"server", "--data", data, "--listen", a.cfg.Listen, "--log-level", a.cfg.LogLevel.String()}
 	return c
 }
 

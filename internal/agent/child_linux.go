@@ -7,9 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -32,9 +36,11 @@ func (e *childError) Error() string { return "the server did not start: " + e.st
 type child struct {
 	exe  string
 	args []string
-	dir  string
 	cred *syscall.Credential // nil: this process's own
 	log  *slog.Logger
+	// closed is a directory above data that the server's user may not walk;
+	// empty when there is none.
+	data, closed string
 	// ready tells whether the server has ever worked.
 	ready func() bool
 }
@@ -73,7 +79,7 @@ func (c *child) run(ctx context.Context) error {
 func (c *child) once(ctx context.Context) (*os.ProcessState, error) {
 	cmd := exec.Command(c.exe, c.args...)
 	cmd.Args[0] = "clew"
-	cmd.Dir = c.dir
+	cmd.Dir = "/"
 	cmd.Env = childEnv()
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -90,23 +96,23 @@ func (c *child) once(ctx context.Context) (*os.ProcessState, error) {
 	}
 	ended := make(chan result, 1)
 	started := make(chan struct{})
-	go func() {
-		// The death signal comes when the thread that forked ends, so it has
-		// to live as long as the server.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
+	onOwnThread(func() {
+		err := c.uncover()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
 			ended <- result{nil, err}
 			return
 		}
 		close(started)
-		err := cmd.Wait()
+		err = cmd.Wait()
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
 			err = nil
 		}
 		ended <- result{cmd.ProcessState, err}
-	}()
+	})
 	select {
 	case r := <-ended:
 		return r.state, r.err
@@ -130,6 +136,66 @@ func (c *child) once(ctx context.Context) (*os.ProcessState, error) {
 		r := <-ended
 		return r.state, r.err
 	}
+}
+
+// onOwnThread runs f on a thread that is used for nothing else and ends with
+// it. The death signal comes when the thread that forked ends, so it has to
+// live as long as the server; and what is done to its view of the file system
+// must not reach other goroutines.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f() // not unlocked: the thread ends
+			return
+		}
+		// The main thread cannot end. It is kept busy until another one is
+		// taken.
+		taken := make(chan struct{})
+		onOwnThread(func() { close(taken); f() })
+		<-taken
+		runtime.UnlockOSThread()
+	}()
+}
+
+// uncover makes the data reachable for the server when they lie below a
+// directory that is closed to its user, as /root is: in a mount namespace of
+// its own that directory is empty but for the way to the data. The namespace
+// ends with the server.
+func (c *child) uncover() error {
+	if c.closed == "" {
+		return nil
+	}
+	fail := func(what string, err error) error {
+		return fmt.Errorf("data directory %s: the server's user may not walk through %s, and it cannot be opened for the server alone (%s: %w): choose another with --data",
+			c.data, c.closed, what, err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fail("unshare", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fail("make mounts private", err)
+	}
+	fd, err := unix.Open(c.data, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fail("open", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Mount("clew", c.closed, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=0755,size=64k"); err != nil {
+		return fail("mount", err)
+	}
+	// The modes do not depend on the umask: nobody else sees them.
+	at := c.closed
+	for _, part := range strings.Split(strings.Trim(strings.TrimPrefix(c.data, c.closed), "/"), "/") {
+		at = filepath.Join(at, part)
+		if err := errors.Join(unix.Mkdir(at, 0o755), unix.Chmod(at, 0o755)); err != nil {
+			return fail("make "+at, err)
+		}
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/thread-self/fd/%d", fd), c.data, "", unix.MS_BIND, ""); err != nil {
+		return fail("bind", err)
+	}
+	return nil
 }
 
 // childEnv is what of the environment the server needs. The rest may hold what

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -39,7 +40,6 @@ const serverUser = "clew"
 //	run/      the server's sockets
 type dataDir struct {
 	path     string
-	dir      *os.File
 	lock     *os.File
 	uid, gid int // of the server; this process's own when it is not root
 }
@@ -48,7 +48,7 @@ func (d *dataDir) agent() string        { return filepath.Join(d.path, "agent") 
 func (d *dataDir) clientSocket() string { return filepath.Join(d.path, "run", "clew.sock") }
 func (d *dataDir) agentSocket() string  { return filepath.Join(d.path, "run", "agent.sock") }
 
-func (d *dataDir) close() error { return errors.Join(d.lock.Close(), d.dir.Close()) }
+func (d *dataDir) close() error { return d.lock.Close() }
 
 // A BusyError says that another agent works on the data directory.
 type BusyError struct {
@@ -78,11 +78,7 @@ func openDataDir(path string) (_ *dataDir, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s cannot be opened: %w", path, cause(err))
 	}
-	defer func() {
-		if err != nil {
-			dir.Close()
-		}
-	}()
+	defer dir.Close()
 	fd := int(dir.Fd())
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -100,7 +96,7 @@ func openDataDir(path string) (_ *dataDir, err error) {
 	if err := ensureDir(fd, "agent", 0o700, -1, -1); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", path, err)
 	}
-	d := &dataDir{path: path, dir: dir, uid: os.Geteuid(), gid: os.Getegid()}
+	d := &dataDir{path: path, uid: os.Geteuid(), gid: os.Getegid()}
 	if err := d.takeLock(fd); err != nil {
 		return nil, err
 	}
@@ -238,14 +234,24 @@ func (d *dataDir) takeLock(fd int) error {
 	if err != nil {
 		return fmt.Errorf("data directory %s: %w", d.path, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
+	// One that was killed holds the lock until the kernel has taken its
+	// programs down, which can take a second.
+	for until := time.Now().Add(lockTime); ; time.Sleep(lockPause) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
 			return fmt.Errorf("data directory %s: lock: %w", d.path, err)
 		}
-		b, _ := io.ReadAll(io.LimitReader(f, 32)) // only makes the sentence better
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-		return &BusyError{Path: d.path, PID: pid}
+		var b [32]byte
+		n, _ := f.ReadAt(b[:], 0) // only makes the sentence better
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+		if !dying(pid) || time.Now().After(until) {
+			f.Close()
+			return &BusyError{Path: d.path, PID: pid}
+		}
 	}
 	if err := f.Truncate(0); err == nil {
 		_, err = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
@@ -256,6 +262,36 @@ func (d *dataDir) takeLock(fd int) error {
 	}
 	d.lock = f
 	return nil
+}
+
+const (
+	lockTime  = 5 * time.Second
+	lockPause = 20 * time.Millisecond
+)
+
+// dying tells whether a process has ended or been killed, and the kernel is
+// not done with it.
+func dying(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch key {
+		case "State":
+			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+				return true
+			}
+		case "SigPnd", "ShdPnd":
+			set, err := strconv.ParseUint(value, 16, 64)
+			if err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // serverAccount is who the server runs as: the owner of its directory when
@@ -326,26 +362,28 @@ func runningUIDs() map[int]bool {
 	return taken
 }
 
-// closed tells whether a directory above the data keeps the server's user out.
-func (d *dataDir) closed() bool {
-	for dir := filepath.Dir(d.path); ; dir = filepath.Dir(dir) {
+// closed is the highest directory above the data that keeps the server's user
+// out; empty when none does.
+func (d *dataDir) closed() string {
+	found := ""
+	for dir := d.path; dir != "/"; {
+		dir = filepath.Dir(dir)
 		var st unix.Stat_t
-		if unix.Stat(dir, &st) == nil {
-			need := uint32(0o001)
-			switch {
-			case int(st.Uid) == d.uid:
-				need = 0o100
-			case int(st.Gid) == d.gid:
-				need = 0o010
-			}
-			if st.Mode&need == 0 {
-				return true
-			}
+		if unix.Stat(dir, &st) != nil {
+			continue
 		}
-		if dir == "/" {
-			return false
+		need := uint32(0o001)
+		switch {
+		case int(st.Uid) == d.uid:
+			need = 0o100
+		case int(st.Gid) == d.gid:
+			need = 0o010
+		}
+		if st.Mode&need == 0 {
+			found = dir
 		}
 	}
+	return found
 }
 
 // identity reads who this agent is, or decides it at the first start.
