@@ -55,6 +55,12 @@ func (b *builder) emit(totals *clewv1.GraphTotals, entry *node, impacts []*node)
 			children[n.parent]++
 		}
 	}
+	if b.off > 0 {
+		hidden[why{"layer_off", "file"}] = b.off
+	}
+	if b.forked > 0 {
+		hidden[why{"folded", "process"}] += b.forked
+	}
 	for k, v := range hidden {
 		g.Hidden = append(g.Hidden, &clewv1.Hidden{Reason: k.reason, Kind: k.kind, Nodes: v})
 	}
@@ -84,6 +90,7 @@ func (b *builder) emit(totals *clewv1.GraphTotals, entry *node, impacts []*node)
 	b.emitLanes(g, lanes)
 	g.Shown = &clewv1.GraphTotals{Events: totals.Events, Nodes: int64(len(g.Nodes)), Edges: int64(len(g.Edges))}
 
+	res.Processes = int(b.forked)
 	users, containers := map[string]bool{}, map[string]bool{}
 	for _, n := range b.nodes {
 		if n.kind != "process" || !n.proc.own {
@@ -124,7 +131,7 @@ func (b *builder) name(n *node) Name {
 		label = procName(n)
 	}
 	v := visible(n)
-	return Name{ID: v.id, Label: label, Lane: n.lane.pb.Id}
+	return Name{ID: v.id, Label: label, Lane: n.lane.pb.Id, Severity: n.severity}
 }
 
 // childrenOf counts what is below a node in the tree, folded or not.

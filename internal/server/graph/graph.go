@@ -79,7 +79,10 @@ type Input struct {
 
 // A Name is a node as a text names it. After folding it may be the group that
 // holds what is meant; the label stays that of the thing itself.
-type Name struct{ ID, Label, Lane string }
+type Name struct {
+	ID, Label, Lane string
+	Severity        int // of the thing itself
+}
 
 // A Placed is an item with the nodes it is about.
 type Placed struct {
@@ -223,6 +226,8 @@ type builder struct {
 	edgeOf  []*edge
 	became  []string
 	actedBy []*event.Process
+	off     int64 // nodes of files that were only read as everybody reads them
+	forked  int64 // processes that are drawn as part of who forked them
 }
 
 // Build draws the graph.
@@ -244,11 +249,13 @@ func Build(in Input) *Result {
 	}
 	runs := b.link()
 	b.finishProcs()
+	b.forks()
 	b.tree()
 	entry := b.entry()
 	b.spine(entry)
+	b.plumbing()
 	b.why()
-	totals := &clewv1.GraphTotals{Events: int64(n), Nodes: int64(len(b.nodes)), Edges: int64(len(b.order))}
+	totals := &clewv1.GraphTotals{Events: int64(n), Nodes: int64(len(b.nodes)) + b.off + b.forked, Edges: int64(len(b.order))}
 	impacts := b.impacts()
 	b.fold()
 	res := b.emit(totals, entry, impacts)
@@ -438,12 +445,18 @@ func (b *builder) add(i int, it Item) {
 	default:
 		if f := FileOf(e); f != nil && f.Path != "" {
 			n.did["file"]++
-			if IsDevice(f) && len(e.Signals) == 0 {
+			if len(e.Signals) == 0 && (IsDevice(f) || e.Open != nil && readsItself(b.actedBy[i], e)) {
 				break
 			}
 			b.fileEvent(i, it, n, f)
 		}
 	}
+}
+
+// readsItself tells whether a program reads its own image or script.
+func readsItself(image *event.Process, e *event.Event) bool {
+	_, changes := Op(e)
+	return !changes && image != nil && (e.Open.File.Path == image.File.Path || e.Open.File.Path == image.Interpreter.Path)
 }
 
 func userName(name string, id uint32) string {
@@ -550,10 +563,14 @@ func (b *builder) edge(kind string, src, dst *node, it Item, op string, refused 
 	return e
 }
 
+func edgeID(k edgeKey) string {
+	return strings.Join([]string{k.kind, k.src.id, k.dst.id, strconv.FormatBool(k.refused), k.link}, " ")
+}
+
 func (b *builder) edgeFor(k edgeKey, at int64) *edge {
 	e := b.edges[k]
 	if e == nil {
-		e = &edge{edgeKey: k, id: strings.Join([]string{k.kind, k.src.id, k.dst.id, strconv.FormatBool(k.refused), k.link}, " "), severity: None, ops: map[string]int64{}}
+		e = &edge{edgeKey: k, id: edgeID(k), severity: None, ops: map[string]int64{}}
 		b.edges[k] = e
 		b.order = append(b.order, e)
 	}
@@ -954,6 +971,68 @@ func (b *builder) finishProcs() {
 	}
 }
 
+// forks takes processes that ended without having executed anything, and
+// without an act of their own, for part of who forked them: subshells, as a
+// rule. They are counted.
+func (b *builder) forks() {
+	into := map[*node]*proc{}
+	for _, n := range b.nodes {
+		if n.kind != "process" {
+			continue
+		}
+		p := n.proc
+		acts := int64(0)
+		for class, count := range n.did {
+			if class != "child" {
+				acts += count
+			}
+		}
+		if p.parent == nil || p.exit == nil || acts > 0 || n.signals > 0 || n.linked || len(p.images) == 0 || p.parent.node.lane != n.lane ||
+			slices.ContainsFunc(p.images, func(i *event.Process) bool { return !i.IsThread }) {
+			continue
+		}
+		into[n] = p.parent
+	}
+	if len(into) == 0 {
+		return
+	}
+	b.forked = int64(len(into))
+	stands := func(n *node) *node {
+		for n != nil && into[n] != nil {
+			n = into[n].node
+		}
+		return n
+	}
+	for n := range into {
+		stands(n).proc.own = stands(n).proc.own || n.proc.own
+	}
+	for _, n := range b.nodes {
+		if n.kind == "process" && into[n] == nil {
+			for n.proc.parent != nil && into[n.proc.parent.node] != nil {
+				n.proc.parent = n.proc.parent.parent
+			}
+		}
+	}
+	b.nodes = slices.DeleteFunc(b.nodes, func(n *node) bool { return into[n] != nil })
+	old := b.order
+	b.order, b.edges = nil, map[edgeKey]*edge{}
+	for _, e := range old {
+		if into[e.dst] != nil {
+			continue
+		}
+		e.src = stands(e.src)
+		e.id = edgeID(e.edgeKey)
+		b.edges[e.edgeKey] = e
+		b.order = append(b.order, e)
+	}
+	for i := range b.actor {
+		b.actor[i], b.parents[i] = stands(b.actor[i]), stands(b.parents[i])
+		if b.parents[i] == b.actor[i] {
+			b.parents[i] = nil
+		}
+	}
+}
+
 // tree gives each node its place: processes below who started them, files and
 // endpoints below who touched them first, an entry below the address it came
 // from.
@@ -988,6 +1067,33 @@ func (b *builder) tree() {
 	for d, e := range best {
 		d.parent = e.src
 		e.tree = true
+	}
+}
+
+// plumbing takes out the files that were only read as every program reads
+// them. They are counted.
+func (b *builder) plumbing() {
+	off := map[*node]bool{}
+	for _, n := range b.nodes {
+		if n.kind == "file" && n.signals == 0 && !n.linked && n.role == "" && n.written < 0 && IsPlumbing(n.file.Path) {
+			off[n] = true
+		}
+	}
+	for _, e := range b.order {
+		if off[e.dst] && (e.kind != "read" || e.severity > None) {
+			delete(off, e.dst)
+		}
+	}
+	if len(off) == 0 {
+		return
+	}
+	b.off = int64(len(off))
+	b.nodes = slices.DeleteFunc(b.nodes, func(n *node) bool { return off[n] })
+	b.order = slices.DeleteFunc(b.order, func(e *edge) bool { return off[e.dst] })
+	for i, n := range b.object {
+		if off[n] {
+			b.object[i], b.edgeOf[i] = nil, nil
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/clewsec/clew/internal/event"
+	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 )
 
 func TestTemplate(t *testing.T) {
@@ -294,5 +295,66 @@ func TestPublicPeersAreTheInternet(t *testing.T) {
 	}
 	if !refused {
 		t.Error("no refused edge")
+	}
+}
+
+func TestSubshellsAreTheirShells(t *testing.T) {
+	r := newRecords()
+	sh := r.proc(nil, "/bin/sh")
+	r.event(sh, exec())
+	sub := r.proc(sh, "/bin/sh")
+	sub.IsThread, sub.IsExec = true, false
+	id := r.proc(sub, "/usr/bin/id")
+	r.event(id, exec())
+	r.event(id, event.Event{Kind: event.KindExit, Exit: &event.Exit{}})
+	r.event(sub, event.Event{Kind: event.KindExit, Exit: &event.Exit{}})
+	worker := r.proc(sh, "/bin/sh") // does something of its own
+	worker.IsThread, worker.IsExec = true, false
+	r.event(worker, event.Event{Kind: event.KindOpen, Open: &event.Open{File: event.File{Path: "/tmp/x"}, Flags: 1, Created: true}})
+	r.event(worker, event.Event{Kind: event.KindExit, Exit: &event.Exit{}})
+	res := r.build(0)
+	labels := map[string]*clewv1.Node{}
+	for _, n := range res.Graph.Nodes {
+		labels[n.Label] = n
+	}
+	if len(labels) != 4 || labels["id"] == nil || labels["id"].TreeParentId != labels["sh"].Id || labels["sh (fork)"] == nil {
+		t.Errorf("nodes: %v", res.Graph.Nodes)
+	}
+	if h := res.Graph.Hidden; len(h) != 1 || h[0].Reason != "folded" || h[0].Nodes != 1 {
+		t.Errorf("hidden: %v", h)
+	}
+	if res.Processes != 4 {
+		t.Errorf("%d processes", res.Processes)
+	}
+	if got := res.Items[1].Parent.Label; got != "sh" {
+		t.Errorf("parent of id: %q", got)
+	}
+}
+
+func TestPlumbingIsCounted(t *testing.T) {
+	r := newRecords()
+	p := r.proc(nil, "/bin/cat")
+	r.event(p, exec())
+	for _, path := range []string{"/etc/ld.so.cache", "/usr/lib/libc.so.6", "/usr/lib/evil.so", "/home/u/notes"} {
+		e := r.event(p, event.Event{Kind: event.KindOpen, Open: &event.Open{File: event.File{Path: path}}})
+		if path == "/usr/lib/evil.so" {
+			e.Signals = []event.Signal{{RuleID: "r", Severity: "low"}}
+		}
+	}
+	r.event(p, event.Event{Kind: event.KindOpen, Open: &event.Open{File: event.File{Path: "/dev/null", Mode: 0o020666}, Flags: 1}})
+	res := r.build(0)
+	var files []string
+	for _, n := range res.Graph.Nodes {
+		if n.Kind == "file" {
+			files = append(files, n.Label)
+		} else if n.Did["file"] != 5 {
+			t.Errorf("did: %v", n.Did)
+		}
+	}
+	if got := strings.Join(files, " "); got != "/usr/lib/evil.so /home/u/notes" {
+		t.Errorf("files: %s", got)
+	}
+	if h := res.Graph.Hidden; len(h) != 1 || h[0].Reason != "layer_off" || h[0].Nodes != 2 {
+		t.Errorf("hidden: %v", h)
 	}
 }

@@ -377,6 +377,22 @@ func FileOf(e *event.Event) *event.File {
 // everybody uses them.
 func IsDevice(f *event.File) bool { return f.Mode&0o170000 == 0o020000 }
 
+// IsPlumbing tells whether reading a file says nothing about who reads it:
+// libraries, locales, what the kernel tells of itself. Whether a rule asks for
+// it is another question.
+func IsPlumbing(path string) bool {
+	for _, dir := range []string{"/usr/", "/lib/", "/lib32/", "/lib64/", "/bin/", "/sbin/", "/proc/", "/sys/", "/dev/", "/run/systemd/", "/etc/ld.so.", "/etc/ssl/certs/", "/etc/alternatives/"} {
+		if strings.HasPrefix(path, dir) {
+			return true
+		}
+	}
+	switch path {
+	case "/", "/etc/nsswitch.conf", "/etc/localtime", "/etc/locale.alias", "/etc/host.conf", "/etc/resolv.conf", "/etc/gai.conf", "/etc/mime.types":
+		return true
+	}
+	return false
+}
+
 // SetsID tells whether a chmod leaves a set-user-ID or set-group-ID bit.
 func SetsID(c *event.Chmod) (user, group bool) {
 	return c.DestinationMode&0o4000 != 0, c.DestinationMode&0o2000 != 0

@@ -20,7 +20,7 @@ import (
 // Options say how a story is shown. Times are in UTC unless Zone is set.
 type Options struct {
 	Zone    *time.Location
-	Entries int // timeline entries shown at most; 60 when 0, all when negative
+	Entries int // timeline entries shown at most; 40 when 0, all when negative
 }
 
 // marks are the shapes of severities: colour is never needed to tell them apart.
@@ -115,7 +115,7 @@ func newPrinter(opt Options, markdown bool) *printer {
 		opt.Zone = time.UTC
 	}
 	if opt.Entries == 0 {
-		opt.Entries = 60
+		opt.Entries = 40
 	}
 	return &printer{opt: opt, markdown: markdown}
 }
@@ -281,10 +281,39 @@ type tree struct {
 	in       map[string]*clewv1.Edge   // tree edge that leads to a node
 	cross    map[string][]*clewv1.Edge // other edges, by source
 	lanes    map[string]*clewv1.Lane
+	weight   map[string]int // how much at and below a node has a signal or a part in the way to it
+	large    bool           // what has no signal is told in short
+}
+
+const (
+	largeTree = 60 // nodes
+	maxQuiet  = 5  // children without a signal that are shown in a large tree
+)
+
+// below counts the nodes below n.
+func (t *tree) below(n *clewv1.Node) int {
+	total := 0
+	for _, c := range t.children[n.Id] {
+		total += 1 + t.below(c)
+	}
+	return total
+}
+
+// weigh counts what is worth showing at and below n.
+func (t *tree) weigh(n *clewv1.Node) int {
+	w := 0
+	if n.Severity != "" || n.Role != "" {
+		w = 1
+	}
+	for _, c := range t.children[n.Id] {
+		w += t.weigh(c)
+	}
+	t.weight[n.Id] = w
+	return w
 }
 
 func newTree(g *clewv1.Graph) *tree {
-	t := &tree{map[string][]*clewv1.Node{}, map[string]*clewv1.Node{}, map[string]*clewv1.Edge{}, map[string][]*clewv1.Edge{}, map[string]*clewv1.Lane{}}
+	t := &tree{map[string][]*clewv1.Node{}, map[string]*clewv1.Node{}, map[string]*clewv1.Edge{}, map[string][]*clewv1.Edge{}, map[string]*clewv1.Lane{}, map[string]int{}, len(g.Nodes) > largeTree}
 	for _, n := range g.Nodes {
 		t.nodes[n.Id] = n
 		t.children[n.TreeParentId] = append(t.children[n.TreeParentId], n)
@@ -303,6 +332,9 @@ func newTree(g *clewv1.Graph) *tree {
 	for _, l := range g.Lanes {
 		t.lanes[l.Id] = l
 	}
+	for _, n := range t.children[""] {
+		t.weigh(n)
+	}
 	return t
 }
 
@@ -316,7 +348,14 @@ func (p *printer) tree(g *clewv1.Graph) {
 	}
 	var hidden []string
 	for _, h := range g.Hidden {
-		hidden = append(hidden, fmt.Sprintf("%d %s %s", h.Nodes, plural(h.Kind, h.Nodes), strings.ReplaceAll(h.Reason, "budget", "left out")))
+		reason := h.Reason
+		switch reason {
+		case "budget":
+			reason = "left out"
+		case "layer_off":
+			reason = "only read, as every program reads them"
+		}
+		hidden = append(hidden, fmt.Sprintf("%d %s %s", h.Nodes, plural(h.Kind, h.Nodes), reason))
 	}
 	if len(hidden) > 0 {
 		p.line("  (%s)", strings.Join(hidden, ", "))
@@ -392,7 +431,13 @@ func (p *printer) node(t *tree, n *clewv1.Node, indent string, last, root bool) 
 		}
 		p.line("%s     %s", inner, safe(w))
 	}
+	reads := 0
 	for _, e := range t.cross[n.Id] {
+		if e.Kind == "read" && e.Severity == "" {
+			if reads++; reads > 3 {
+				continue
+			}
+		}
 		if to := t.nodes[e.Target]; to != nil {
 			reason := ""
 			if e.Link != nil && e.Link.Reason != "" {
@@ -401,9 +446,31 @@ func (p *printer) node(t *tree, n *clewv1.Node, indent string, last, root bool) 
 			p.line("%s     → %s %s%s", inner, safe(e.Label), safe(short(to.Label, 60)), safe(reason))
 		}
 	}
+	if reads > 3 {
+		p.line("%s     → and read %d more", inner, reads-3)
+	}
 	list := t.children[n.Id]
+	if t.large && t.weight[n.Id] == 0 && !root {
+		if below := t.below(n); below > 0 {
+			p.line("%s     … and %d below, without a signal", inner, below)
+		}
+		return
+	}
+	quiet := 0
+	if t.large {
+		list = slices.DeleteFunc(slices.Clone(list), func(c *clewv1.Node) bool {
+			if t.weight[c.Id] > 0 {
+				return false
+			}
+			quiet++
+			return quiet > maxQuiet
+		})
+	}
 	for i, c := range list {
-		p.node(t, c, inner, i == len(list)-1, false)
+		p.node(t, c, inner, i == len(list)-1 && quiet <= maxQuiet, false)
+	}
+	if quiet > maxQuiet {
+		p.line("%s└─ … and %d more without a signal", inner, quiet-maxQuiet)
 	}
 }
 
@@ -436,25 +503,70 @@ func flags(n *clewv1.Node) string {
 
 func (p *printer) timeline(t *clewv1.Timeline) {
 	p.line("Timeline")
-	shown := 0
-	var first *clewv1.Entry
+	var items []*clewv1.Entry
 	for _, e := range t.Items {
-		if e.Kind == "action" {
+		if e.Kind != "action" {
+			items = append(items, e)
+		}
+	}
+	if len(items) > 0 {
+		p.line("  %s", p.day(items[0].At)[:10])
+	}
+	left := 0
+	flush := func() {
+		if left > 0 {
+			p.line("  … %d more", left)
+		}
+		left = 0
+	}
+	show := p.chosen(items)
+	for i, e := range items {
+		if !show[i] {
+			left++
 			continue
 		}
-		if first == nil {
-			first = e
-			p.line("  %s", p.day(e.At)[:10])
-		}
-		if p.opt.Entries >= 0 && shown == p.opt.Entries {
-			break
-		}
-		shown++
+		flush()
 		p.line("  %s", p.entry(e))
 	}
-	if n := len(t.Items) - int(t.Counts["action"]); n > shown {
-		p.line("  … %d more entries", n-shown)
+	flush()
+}
+
+// chosen says which entries are shown: all that are no plain events, and those
+// nearest to them until there are enough.
+func (p *printer) chosen(items []*clewv1.Entry) []bool {
+	show := make([]bool, len(items))
+	n := p.opt.Entries
+	if n < 0 || len(items) <= n {
+		for i := range show {
+			show[i] = true
+		}
+		return show
 	}
+	const far = 1 << 30
+	distance := make([]int, len(items))
+	last := -far
+	for i, e := range items {
+		if e.Kind != "event" {
+			last, show[i] = i, true
+			n--
+		}
+		distance[i] = i - last
+	}
+	last = far
+	var rest []int
+	for i := len(items) - 1; i >= 0; i-- {
+		if show[i] {
+			last = i
+			continue
+		}
+		distance[i] = min(distance[i], last-i)
+		rest = append(rest, i)
+	}
+	slices.SortFunc(rest, func(x, y int) int { return cmp.Or(cmp.Compare(distance[x], distance[y]), cmp.Compare(x, y)) })
+	for _, i := range rest[:max(0, min(n, len(rest)))] {
+		show[i] = true
+	}
+	return show
 }
 
 func (p *printer) entry(e *clewv1.Entry) string {

@@ -62,7 +62,7 @@ func Build(in Input) *Result {
 	folded := map[string]*entry{}
 	plain, unlisted := 0, int64(0)
 	for i, it := range in.Items {
-		kind := kindOf(it.Event)
+		kind := kindOf(it)
 		if kind == "" {
 			continue
 		}
@@ -140,12 +140,13 @@ func Build(in Input) *Result {
 
 // kindOf says what kind of entry an event makes, empty for none: what only
 // read something, or ended as most things do, is counted in the graph.
-func kindOf(e *event.Event) string {
+func kindOf(it graph.Placed) string {
+	e := it.Event
 	switch {
 	case len(e.Signals) > 0:
 		return "signal"
 	case e.Exit != nil:
-		if e.Exit.Cause != 0 || e.Exit.Code != 0 {
+		if e.Exit.Cause != 0 || it.Actor.Severity >= graph.Medium {
 			return "state"
 		}
 		return ""
