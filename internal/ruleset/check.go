@@ -44,6 +44,9 @@ func detail(p Problem) Detail {
 	if p.Warning {
 		d.Severity = "warning"
 	}
+	if p.Macro != "" {
+		d.Message = "macro " + p.Macro + ": " + d.Message
+	}
 	return d
 }
 
@@ -97,11 +100,14 @@ func (r *Report) WriteText(w io.Writer) error {
 		if p.Warning {
 			kind = "warning"
 		}
-		rule := ""
-		if p.Rule != "" {
-			rule = "rule " + p.Rule + ": "
+		about := ""
+		switch {
+		case p.Rule != "":
+			about = "rule " + p.Rule + ": "
+		case p.Macro != "":
+			about = "macro " + p.Macro + ": "
 		}
-		fmt.Fprintf(&b, "%s: %s: %s%s\n", p.At, kind, rule, p.Msg)
+		fmt.Fprintf(&b, "%s: %s: %s%s\n", p.At, kind, about, p.Msg)
 		if p.Source != "" {
 			fmt.Fprintf(&b, "    %s\n    %s\n", p.Source, p.Carets)
 		}

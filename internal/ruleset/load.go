@@ -69,6 +69,18 @@ func (r *Report) Failed() bool {
 	return false
 }
 
+// Unreadable returns the problems of files that could not be read as policies:
+// nobody knows which rules are missing then.
+func (r *Report) Unreadable() []Problem {
+	var out []Problem
+	for _, p := range r.Problems {
+		if p.Unreadable {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // Count returns how many rules have a status.
 func (r *Report) Count(s Status) int {
 	n := 0
@@ -159,14 +171,14 @@ func (l *loader) problem(p Problem) { l.report.Problems = append(l.report.Proble
 
 func (l *loader) macro(m *macroDef) {
 	fail := func(t text, format string, args ...any) {
-		l.problem(Problem{At: t.at, Msg: "macro " + m.id.s + ": " + fmt.Sprintf(format, args...)})
+		l.problem(Problem{At: t.at, Macro: m.id.s, Msg: fmt.Sprintf(format, args...)})
 	}
 	reason, problems := l.judge("", m.file, m.agentVersion, m.filters)
-	if len(problems) > 0 {
-		l.report.Problems = append(l.report.Problems, problems...)
-		return
+	for _, p := range problems {
+		p.Macro = m.id.s
+		l.problem(p)
 	}
-	if reason != "" {
+	if len(problems) > 0 || reason != "" {
 		return
 	}
 	name := m.id.s
@@ -207,7 +219,7 @@ func (l *loader) macro(m *macroDef) {
 			}
 		}
 		for _, p := range m.file.expressionProblems("", m.expression, ps) {
-			p.Msg = "macro " + name + ": " + p.Msg
+			p.Macro = name
 			l.problem(p)
 		}
 		if ps.Failed() {

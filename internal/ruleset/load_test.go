@@ -135,6 +135,25 @@ func TestReadFiles(t *testing.T) {
 	}
 }
 
+func TestUnreadable(t *testing.T) {
+	for text, want := range map[string]int{
+		"rules: [":                     1,
+		"":                             1,
+		"rules: {}":                    1,
+		"- a":                          1,
+		"rules: [{}]":                  0,
+		"macros: [{}]":                 0,
+		"rulez: []":                    0,
+		"rules: [17]":                  0,
+		"macros: [{id: X, values: a}]": 0,
+	} {
+		_, report := load(t, File{Name: "x.policy", Data: []byte(text)})
+		if got := len(report.Unreadable()); got != want {
+			t.Errorf("%q: got %d, want %d: %v", text, got, want, report.Problems)
+		}
+	}
+}
+
 func TestSatisfies(t *testing.T) {
 	have := version{7, 83, 0}
 	for c, want := range map[string]bool{

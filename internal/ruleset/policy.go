@@ -89,13 +89,17 @@ func (p Position) String() string {
 // Problem is something wrong, or worth a warning, in a policy.
 type Problem struct {
 	At Position
-	// Rule is the id of the rule it is about, empty for a file or macro.
-	Rule string
+	// Rule or Macro is the id of what it is about; both are empty where it is
+	// about a file as a whole.
+	Rule, Macro string
 	Msg  string
 	// Source and Carets are the line of the text and what to look at, where
 	// the problem is inside of an expression.
 	Source, Carets string
 	Warning        bool
+	// Unreadable tells that the file, or a part of it with rules nobody knows
+	// of, could not be read at all.
+	Unreadable bool
 }
 
 func (p Problem) Error() string { return p.At.String() + ": " + p.Msg }
@@ -190,7 +194,7 @@ func parseFile(f File) *policyFile {
 var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
 func yamlProblem(name string, err error) Problem {
-	p := Problem{At: Position{File: name, Line: 1, Column: 1}, Msg: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
+	p := Problem{At: Position{File: name, Line: 1, Column: 1}, Unreadable: true, Msg: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
 			p.At.Line = n
@@ -209,7 +213,7 @@ func (pf *policyFile) pos(n *yaml.Node) Position {
 }
 
 func (pf *policyFile) fail(n *yaml.Node, format string, args ...any) {
-	pf.problems = append(pf.problems, Problem{At: pf.pos(n), Msg: fmt.Sprintf(format, args...)})
+	pf.problems = append(pf.problems, Problem{At: pf.pos(n), Msg: fmt.Sprintf(format, args...), Unreadable: true})
 }
 
 func (pf *policyFile) warn(n *yaml.Node, format string, args ...any) {
@@ -219,16 +223,23 @@ func (pf *policyFile) warn(n *yaml.Node, format string, args ...any) {
 // reader reads the values of one mapping and notes what is wrong with them.
 type reader struct {
 	pf *policyFile
-	// rule is set while the keys of a rule are read.
-	rule *ruleDef
+	// rule is set while the keys of a rule are read, macro while those of a
+	// macro are.
+	rule  *ruleDef
+	macro *macroDef
 }
 
 func (r *reader) note(n *yaml.Node, warning bool, format string, args ...any) {
 	p := Problem{At: r.pf.pos(n), Msg: fmt.Sprintf(format, args...), Warning: warning}
-	if r.rule != nil {
+	switch {
+	case r.rule != nil:
 		p.Rule = r.rule.ID
 		r.rule.problems = append(r.rule.problems, p)
 		return
+	case r.macro != nil:
+		p.Macro = r.macro.id.s
+	default:
+		p.Unreadable = !warning
 	}
 	r.pf.problems = append(r.pf.problems, p)
 }
@@ -379,8 +390,8 @@ func (pf *policyFile) document(root *yaml.Node) {
 var macroKeys = []string{"id", "description", "expression", "values", "combine", "agent_version", "filters"}
 
 func (pf *policyFile) macro(n *yaml.Node) {
-	r := &reader{pf: pf}
 	m := &macroDef{file: pf}
+	r := &reader{pf: pf, macro: m}
 	r.keys(n, "macro", macroKeys, func(key string, v *yaml.Node) {
 		switch key {
 		case "id":
@@ -399,7 +410,7 @@ func (pf *policyFile) macro(n *yaml.Node) {
 		}
 	})
 	if m.id.s == "" {
-		pf.fail(n, "macro has no id")
+		r.note(n, false, "macro has no id")
 		return
 	}
 	pf.macros = append(pf.macros, m)
