@@ -115,7 +115,10 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client cle
 		if err != nil {
 			return cfg, fmt.Errorf("recording %s: %w", file, cause(err))
 		}
-		return a.replayEngine(cfg, b, "")
+		if cfg, err = a.replayEngine(cfg, b, ""); err != nil {
+			return cfg, fmt.Errorf("play %s: %w", file, err)
+		}
+		return cfg, nil
 	}
 	var err error
 	if cfg.rules, err = loadRules(policies.HostFacts(), a.cfg.Policies, a.cfg.Log); err != nil {

@@ -32,6 +32,7 @@ const (
 	cutSignal = 20 * time.Millisecond
 	syncEvery = time.Second
 	saveEvery = 5 * time.Second
+	endEvery  = 20 * time.Millisecond // look whether a recording is stored
 	// drainTime is how long the end waits for the server to take the rest.
 	drainTime   = 500 * time.Millisecond
 	canaryEvery = time.Minute
@@ -330,14 +331,14 @@ func (e *engine) restore() error {
 	}
 	since := max(savedAt, e.spool.LastCut())
 	if state != nil {
-		since = max(since, state.At)
 		if err := e.pushLocked(&event.StreamRecord{RestoredState: state}); err != nil {
 			return err
 		}
 	}
-	if since == 0 || since >= e.start.At {
-		return nil
+	if since == 0 {
+		return nil // nobody watched before
 	}
+	since = min(since, e.start.At) // the clock may have been set back
 	return e.pushLocked(&event.StreamRecord{Lost: &event.Lost{
 		Reason: ReasonDown, From: since, To: e.start.At, Where: "agent",
 	}})
@@ -382,6 +383,13 @@ func (e *engine) keep(ctx context.Context) error {
 		urgent = nil
 	}
 	var soon <-chan time.Time
+	// The end of a recording is told when the server has all of it.
+	var ending <-chan time.Time
+	if !e.cfg.live {
+		t := time.NewTicker(endEvery)
+		defer t.Stop()
+		ending = t.C
+	}
 	syncing := time.NewTicker(syncEvery)
 	defer syncing.Stop()
 	saving := time.NewTicker(saveEvery)
@@ -400,6 +408,11 @@ func (e *engine) keep(ctx context.Context) error {
 			e.cut()
 		case <-cut:
 			e.cut()
+		case <-ending:
+			if e.done.Load() && e.spool.Empty() {
+				ending = nil
+				e.push.TellHealth()
+			}
 		case <-syncing.C:
 			if err := e.spool.Sync(); err != nil {
 				e.cfg.log.Warn("spool is not on the disk yet", "error", err)

@@ -143,6 +143,9 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err == io.EOF {
 		err = &CorruptError{Reason: "no record at all"}
 	}
+	if errors.Is(err, zstd.ErrMagicMismatch) {
+		err = &CorruptError{Reason: "this is no recording"}
+	}
 	if err == nil && rec.RunStart == nil {
 		err = &CorruptError{Reason: "the first record is no run start"}
 	}

@@ -134,7 +134,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"empty", nil, "no record at all"},
 		{"empty stream", raw(t, nil), "no record at all"},
-		{"not zstd", []byte("hello, this is a text file"), "recording: record 0"},
+		{"not zstd", []byte("hello, this is a text file"), "this is no recording"},
 		{"no run start", raw(t, framed(&event.StreamRecord{Clock: &event.Clock{OffsetNS: 1}})), "no run start"},
 		{"newer", encode(t, newer), "made by a newer clew (v9.9, schema 2)"},
 		{"length beyond the limit", raw(t, binary.AppendUvarint(nil, stream.MaxRecord+1)), "the most is"},

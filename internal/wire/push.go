@@ -62,6 +62,7 @@ type Pusher struct {
 	sessions  atomic.Uint64
 	sent      atomic.Uint64
 	acked     atomic.Uint64
+	tell      chan struct{} // health is wanted now
 
 	careful bool // the last session ended with a batch refused: one at a time
 }
@@ -73,7 +74,7 @@ func New(cfg Config, queue Queue) *Pusher {
 	cfg.MinWait = cmpOr(cfg.MinWait, 50*time.Millisecond)
 	cfg.MaxWait = cmpOr(cfg.MaxWait, 5*time.Second)
 	cfg.Patience = cmpOr(cfg.Patience, 30*time.Second)
-	return &Pusher{cfg: cfg, queue: queue}
+	return &Pusher{cfg: cfg, queue: queue, tell: make(chan struct{}, 1)}
 }
 
 func cmpOr[T comparable](v, otherwise T) T {
@@ -100,11 +101,19 @@ func (p *Pusher) Stats() Stats {
 	}
 }
 
+// TellHealth sends health soon, and not only when it is due.
+func (p *Pusher) TellHealth() {
+	select {
+	case p.tell <- struct{}{}:
+	default: // it is under way
+	}
+}
+
 // Run connects and pushes until ctx ends. It returns nil then, and an error
 // only when the queue cannot be read.
 func (p *Pusher) Run(ctx context.Context) error {
 	wait := p.cfg.MinWait
-	quiet := false
+	said := false
 	for {
 		welcomed, err := p.session(ctx)
 		p.connected.Store(false)
@@ -116,15 +125,15 @@ func (p *Pusher) Run(ctx context.Context) error {
 			return err
 		}
 		if welcomed {
-			wait, quiet = p.cfg.MinWait, false
+			wait, said = p.cfg.MinWait, false
 		}
-		// A server that is away is said once, not at each attempt.
-		level := slog.LevelInfo
-		if quiet {
-			level = slog.LevelDebug
+		// A server that is away is said once, and not before it has had a
+		// moment to start.
+		level := slog.LevelDebug
+		if !said && wait >= sayFrom {
+			level, said = slog.LevelInfo, true
 		}
 		p.cfg.Log.Log(ctx, level, "server not reached, trying again", "wait", wait, "error", err)
-		quiet = true
 		// Agents that lost the same server do not come back all at once.
 		timer := time.NewTimer(wait/2 + rand.N(wait/2+1))
 		select {
@@ -136,6 +145,10 @@ func (p *Pusher) Run(ctx context.Context) error {
 		wait = min(2*wait, p.cfg.MaxWait)
 	}
 }
+
+// sayFrom is how long the wait for the next attempt must be for a person to be
+// told.
+const sayFrom = 400 * time.Millisecond
 
 // A queueError is a failure of this side that no reconnecting mends.
 type queueError struct{ err error }
@@ -171,6 +184,9 @@ func (p *Pusher) session(ctx context.Context) (welcomed bool, err error) {
 	patience := time.AfterFunc(p.cfg.Patience, func() { cancelCause(errSilent) })
 	defer patience.Stop()
 	if err := send(conn, &clewv1.PushRequest{Body: &clewv1.PushRequest_Hello{Hello: p.cfg.Hello()}}); err != nil {
+		if errors.Is(err, io.EOF) {
+			_, err = conn.Receive() // tells why
+		}
 		return false, err
 	}
 	started = true
@@ -274,6 +290,10 @@ func (p *Pusher) session(ctx context.Context) (welcomed bool, err error) {
 				break waiting
 			case err := <-failed:
 				return true, p.refused(err, under)
+			case <-p.tell:
+				if err := sendHealth(); err != nil {
+					return true, p.ended(ctx, err, answers, failed, under)
+				}
 			case <-health.C:
 				if err := sendHealth(); err != nil {
 					return true, p.ended(ctx, err, answers, failed, under)

@@ -128,8 +128,8 @@ func agentStatus(g *live.Agent, run *store.Run, now time.Time) *clewv1.AgentStat
 		s.Status = agentSilent
 	}
 	if run != nil {
-		if run.Start != nil && run.Start.Mode != "" {
-			s.Mode = run.Start.Mode // what it found out, where the hello says what was asked for
+		if run.Start != nil && run.Start.Mode != "" && !h.Recording {
+			s.Mode = run.Start.Mode // what it found out; a recording has that of its host
 		}
 		if run.CanaryAt != 0 {
 			s.CanaryAt = timestamp(run.CanaryAt)
