@@ -131,7 +131,7 @@ func (b *builder) name(n *node) Name {
 		label = procName(n)
 	}
 	v := visible(n)
-	return Name{ID: v.id, Label: label, Lane: n.lane.pb.Id, Severity: n.severity}
+	return Name{ID: v.id, Label: label, Lane: n.lane.pb.Id, Severity: n.severity, Role: n.role}
 }
 
 // childrenOf counts what is below a node in the tree, folded or not.

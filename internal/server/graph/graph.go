@@ -81,7 +81,8 @@ type Input struct {
 // holds what is meant; the label stays that of the thing itself.
 type Name struct {
 	ID, Label, Lane string
-	Severity        int // of the thing itself
+	Severity        int    // of the thing itself
+	Role            string // entry, spine, impact or empty
 }
 
 // A Placed is an item with the nodes it is about.

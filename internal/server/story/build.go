@@ -193,6 +193,9 @@ func (p *Sketch) events(src Source) (items []graph.Item, truncated bool, err err
 	}
 	for i := range p.units {
 		u := &p.units[i]
+		if u.key == "" {
+			continue
+		}
 		list, _, err := src.ContextEvents(agent, []string{u.key}, max(u.first-before, 0), min(u.last+before, latestTime), maxDerived)
 		if err != nil {
 			return nil, false, err

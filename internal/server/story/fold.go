@@ -287,10 +287,13 @@ func (a *agentState) newest() *event.RunStart {
 
 func (f *Fold) addEvent(a *agentState, e *event.Event) []string {
 	f.saw(a, e.TimeNS)
-	if len(e.ContextKeys) == 0 {
+	key := "" // of an actor that nothing is known about
+	if len(e.ContextKeys) > 0 {
+		key = e.ContextKeys[0]
+	} else if len(e.Signals) == 0 {
 		return nil
 	}
-	c := f.context(a.id, e.ContextKeys[0])
+	c := f.context(a.id, key)
 	if len(e.Signals) == 0 {
 		if e.TimeNS <= c.lastEvent {
 			return nil
@@ -302,12 +305,12 @@ func (f *Fold) addEvent(a *agentState, e *event.Event) []string {
 		c.story.head = nil
 		return []string{c.story.id}
 	}
-	key := seenKey{e.Run, e.Seq / 64}
+	block := seenKey{e.Run, e.Seq / 64}
 	bit := uint64(1) << (e.Seq % 64)
-	if a.seen[key]&bit != 0 {
+	if a.seen[block]&bit != 0 {
 		return nil
 	}
-	a.seen[key] |= bit
+	a.seen[block] |= bit
 	c.lastEvent = max(c.lastEvent, e.TimeNS)
 	if len(f.wanted) > 0 {
 		f.answer(c, e.TimeNS)

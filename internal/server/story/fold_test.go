@@ -15,8 +15,12 @@ const minute = int64(time.Minute)
 
 // lone makes a record of one signal.
 func lone(key string, at int64, seq uint64, rule, severity string) *event.SpoolRecord {
+	keys := []string{key}
+	if key == "" {
+		keys = nil
+	}
 	return &event.SpoolRecord{Seq: seq, Event: &event.Event{Seq: seq, Run: 7, TimeNS: at, Kind: event.KindExec, Exec: &event.Exec{}, PID: 9, StartNS: 1,
-		ContextKeys: []string{key}, Signals: []event.Signal{{RuleID: rule, Title: rule, Severity: severity, Type: "process"}}}}
+		ContextKeys: keys, Signals: []event.Signal{{RuleID: rule, Title: rule, Severity: severity, Type: "process"}}}}
 }
 
 func TestWhatIsAStory(t *testing.T) {
@@ -40,6 +44,7 @@ func TestWhatIsAStory(t *testing.T) {
 		{"the same rule often", []*event.SpoolRecord{derived, lone("d", at, 1, "r", "low"), lone("d", at+1, 2, "r", "low")}, 0},
 		{"two low rules in a derived context", []*event.SpoolRecord{derived, lone("d", at, 1, "r", "low"), lone("d", at+1, 2, "q", "info")}, 1},
 		{"one medium signal in a derived context", []*event.SpoolRecord{derived, lone("d", at, 1, "r", "medium")}, 1},
+		{"a signal of an actor that nothing is known about", []*event.SpoolRecord{lone("", at, 1, "r", "high")}, 1},
 		{"one low signal in an episodic context", []*event.SpoolRecord{episodic, lone("e", at, 1, "r", "low")}, 1},
 		{"an episode ends after half an hour", []*event.SpoolRecord{derived, lone("d", at, 1, "r", "high"), lone("d", at+31*minute, 2, "r", "high")}, 2},
 		{"an episode goes on", []*event.SpoolRecord{derived, lone("d", at, 1, "r", "high"), lone("d", at+29*minute, 2, "r", "high"), lone("d", at+58*minute, 3, "r", "high")}, 1},
@@ -59,6 +64,11 @@ func TestWhatIsAStory(t *testing.T) {
 				f := NewFold(Config{})
 				for _, rec := range tc.recs {
 					f.Add(testAgent, rec)
+				}
+				for _, h := range f.Heads(0) {
+					if _, err := Build(f, NewMemory(), h.ID(), Options{}); err != nil {
+						t.Fatal(err)
+					}
 				}
 				if got := f.Len(); got != tc.want {
 					t.Fatalf("%d stories, want %d", got, tc.want)

@@ -188,6 +188,9 @@ func (s *storyState) contextViews() (out []*clewv1.StoryContext) {
 		signals[u.ctx] += u.count
 	}
 	for _, c := range s.contexts {
+		if c.id.key == "" {
+			continue
+		}
 		v := &clewv1.StoryContext{Key: c.id.key, Signals: int32(signals[c])}
 		if r := c.rec; r != nil {
 			v.Layer, v.Priority, v.Entity, v.ParentKey, v.Reason, v.At = r.Layer, int32(r.Priority), r.Entity, r.ParentKey, r.Reason, graph.Time(r.At)

@@ -146,7 +146,7 @@ func kindOf(it graph.Placed) string {
 	case len(e.Signals) > 0:
 		return "signal"
 	case e.Exit != nil:
-		if e.Exit.Cause != 0 || it.Actor.Severity >= graph.Medium {
+		if e.Exit.Cause != 0 || it.Actor.Role != "" {
 			return "state"
 		}
 		return ""
