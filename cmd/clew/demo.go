@@ -133,7 +133,7 @@ func runDemo(ctx context.Context, o demoOptions) (err error) {
 		return fmt.Errorf("play the attack: %w", err)
 	}
 	steps := plan.Steps()
-	telling, err := demo.Find(limited, local, since, steps)
+	telling, err := demo.Find(limited, local.Stories, since, steps)
 	if err != nil {
 		return err
 	}

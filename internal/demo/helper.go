@@ -123,7 +123,7 @@ func runFetch(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	body, err := get(ctx, client(net.Dialer{}), fs.Arg(0))
+	body, err := get(ctx, web(net.Dialer{}), fs.Arg(0))
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,8 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp4", addr)
 }
 
-func client(d net.Dialer) *http.Client {
+// web returns a client that asks once and keeps no connection.
+func web(d net.Dialer) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			return d.DialContext(ctx, "tcp4", addr)

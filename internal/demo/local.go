@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,15 +18,13 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/clewsec/clew/internal/client"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
-	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
 )
 
 // A Local is the clew of this host that an attack is played against.
 type Local struct {
-	clewv1connect.StoryServiceClient
-	fleet    clewv1connect.FleetServiceClient
-	sessions clewv1connect.SessionServiceClient
+	*client.Client
 
 	// Status is what it said of itself when it was found to work.
 	Status *clewv1.GetStatusResponse
@@ -50,30 +47,25 @@ const stopTime = 3 * time.Second
 // probeEvery is how often a clew that starts is asked whether it works.
 const probeEvery = 100 * time.Millisecond
 
-// socketPath is where a clew with this data directory answers local clients.
-func socketPath(data string) string { return filepath.Join(data, "run", "clew.sock") }
+// asking is how long one answer may take.
+const asking = 5 * time.Second
 
-func newLocal(socket string) *Local {
-	client := &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-	}}
-	// The name is for the Host header; the socket decides who answers.
-	const base = "http://localhost"
-	return &Local{
-		StoryServiceClient: clewv1connect.NewStoryServiceClient(client, base),
-		fleet:              clewv1connect.NewFleetServiceClient(client, base),
-		sessions:           clewv1connect.NewSessionServiceClient(client, base),
+func newLocal(data string) (*Local, error) {
+	c, err := client.New(client.Config{Data: data})
+	if err != nil {
+		return nil, err
 	}
+	return &Local{Client: c}, nil
 }
 
 // Connect finds the clew whose data directory is data, or starts one of its
 // own with a temporary directory, and waits until it works. A running one that
 // shows a recording is of no use for an attack and is left alone.
 func Connect(ctx context.Context, data string) (*Local, error) {
-	l := newLocal(socketPath(data))
+	l, err := newLocal(data)
+	if err != nil {
+		return nil, err
+	}
 	if st, err := l.status(ctx); err == nil && !st.GetRecording() {
 		return l, l.await(ctx)
 	}
@@ -81,16 +73,20 @@ func Connect(ctx context.Context, data string) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	l = newLocal(socketPath(c.data()))
+	if l, err = newLocal(c.data()); err != nil {
+		return nil, errors.Join(err, c.stop())
+	}
 	l.child = c
 	if err := l.await(ctx); err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(err, c.stop())
 	}
 	return l, nil
 }
 
 func (l *Local) status(ctx context.Context) (*clewv1.GetStatusResponse, error) {
-	resp, err := l.fleet.GetStatus(ctx, connect.NewRequest(&clewv1.GetStatusRequest{}))
+	ctx, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	resp, err := l.Fleet.GetStatus(ctx, connect.NewRequest(&clewv1.GetStatusRequest{}))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +110,7 @@ func (l *Local) await(ctx context.Context) error {
 		case <-ctx.Done():
 			switch {
 			case err != nil:
-				return fmt.Errorf("clew does not answer: %w", err)
+				return l.Explain(err)
 			case l.child != nil:
 				return fmt.Errorf("clew does not work yet: %s\n%s", st.GetReason(), l.child.output)
 			default:
@@ -139,19 +135,22 @@ func (l *Local) Exited() <-chan struct{} {
 // StoryURL returns an address that opens a story's page in a browser. It logs
 // the browser in, once.
 func (l *Local) StoryURL(ctx context.Context, id string) (string, error) {
-	resp, err := l.sessions.CreateLogin(ctx, connect.NewRequest(&clewv1.CreateLoginRequest{}))
+	resp, err := l.Session.CreateLogin(ctx, connect.NewRequest(&clewv1.CreateLoginRequest{}))
 	if err != nil {
-		return "", fmt.Errorf("make a link: %w", err)
+		return "", fmt.Errorf("make a link: %w", l.Explain(err))
 	}
 	return resp.Msg.GetUrl() + "#/stories/" + id, nil
 }
 
 // Close ends the clew that the demo started and removes its data.
 func (l *Local) Close() error {
-	c := l.child
-	if c == nil {
+	if l.child == nil {
 		return nil
 	}
+	return l.child.stop()
+}
+
+func (c *child) stop() error {
 	var err error
 	if e := c.proc.Signal(syscall.SIGTERM); e != nil && !errors.Is(e, os.ErrProcessDone) {
 		err = fmt.Errorf("stop clew: %w", e)

