@@ -29,8 +29,9 @@ type Options struct {
 
 const (
 	maxEvents  = 20000 // of one story's picture
-	maxDerived = 5000  // looked at in a context with a derived key
-	before     = 60 * 1e9
+	maxDerived = 10000 // looked at in a context with a derived key
+	maxEntries = 16    // contexts of which it is asked where they came from
+	before     = 10 * 1e9
 	acceptedIn = 30 * 1e9 // a connection this long before a process started may have led to it
 )
 
@@ -138,7 +139,7 @@ func (p *Sketch) Draw(src Source) (*clewv1.Story, error) {
 	st.Gaps = gapsIn(p.agent.ID, p.lost, first, last)
 	if truncated {
 		st.Gaps = append(st.Gaps, &clewv1.Gap{LaneId: graph.LaneID(p.agent.ID), From: graph.Time(last), To: graph.Time(max(last, p.head.Last)), Reason: "limit",
-			Text: fmt.Sprintf("more than %d events: what came later is searched under events and not drawn here", maxEvents)})
+			Text: "the story's contexts hold more events than are drawn; all of them can be searched"})
 	}
 	st.Graph.Gaps = st.Gaps
 	st.Counts.Lost = 0
@@ -196,10 +197,11 @@ func (p *Sketch) events(src Source) (items []graph.Item, truncated bool, err err
 		if u.key == "" {
 			continue
 		}
-		list, _, err := src.ContextEvents(agent, []string{u.key}, max(u.first-before, 0), min(u.last+before, latestTime), maxDerived)
+		list, more, err := src.ContextEvents(agent, []string{u.key}, max(u.first-before, 0), min(u.last+before, latestTime), maxDerived)
 		if err != nil {
 			return nil, false, err
 		}
+		truncated = truncated || more
 		if list, err = concerned(src, agent, u, list); err != nil {
 			return nil, false, err
 		}
@@ -276,11 +278,16 @@ func nodesOf(src Source, items []graph.Item) (map[graph.Key]*event.Process, erro
 func (p *Sketch) entries(src Source, items []graph.Item, procs map[graph.Key]*event.Process) ([]graph.Item, map[graph.Key]*event.Process, error) {
 	agent := p.agent.ID
 	opened := map[event.Ref]*event.Context{}
+	inside := map[string]bool{} // all their events are here
 	for _, c := range p.contexts {
-		if c.ParentKey != "" && !c.OpenedBy.IsZero() {
+		inside[c.Key] = c.Episodic
+	}
+	for _, c := range p.contexts {
+		if c.ParentKey != "" && !inside[c.ParentKey] && !c.OpenedBy.IsZero() {
 			opened[c.OpenedBy] = c
 		}
 	}
+	asked := 0
 	n := len(items)
 	for _, it := range items[:n] {
 		c := opened[it.Event.Ref()]
@@ -302,6 +309,9 @@ func (p *Sketch) entries(src Source, items []graph.Item, procs map[graph.Key]*ev
 		}
 		if service == nil {
 			continue
+		}
+		if asked++; asked > maxEntries {
+			break
 		}
 		list, _, err := src.ContextEvents(agent, []string{c.ParentKey}, max(it.Event.TimeNS-acceptedIn, 0), it.Event.TimeNS, maxDerived)
 		if err != nil {

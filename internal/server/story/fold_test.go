@@ -276,3 +276,84 @@ func TestHostileRecords(t *testing.T) {
 		checkGraph(t, st, 20)
 	}
 }
+
+// TestRandomRecords checks that order and repetition make no difference,
+// whatever the records say.
+func TestRandomRecords(t *testing.T) {
+	const at = int64(1763758500) * 1e9
+	stories, joined := 0, 0
+	for seed := range int64(30) {
+		r := rand.New(rand.NewSource(seed))
+		key := func() string { return fmt.Sprintf("c%d", r.Intn(20)) }
+		when := func() int64 { return at + int64(r.Intn(200))*minute }
+		var recs []*event.SpoolRecord
+		recs = append(recs, &event.SpoolRecord{RunStart: &event.RunStart{Run: 7, Hostname: "h", At: at}}, &event.SpoolRecord{RunStart: &event.RunStart{Run: 8, Hostname: "i", At: at + 1}})
+		for i := range 20 {
+			recs = append(recs, &event.SpoolRecord{Context: &event.Context{Key: fmt.Sprintf("c%d", i), ParentKey: key(), At: when(), Episodic: r.Intn(3) > 0, Layer: "l"}})
+		}
+		for i := range 40 {
+			severity := []string{"info", "low", "medium", "high", "critical"}[r.Intn(5)]
+			recs = append(recs, lone(key(), when(), uint64(i+1), fmt.Sprintf("r%d", r.Intn(5)), severity))
+		}
+		for range 10 {
+			recs = append(recs, &event.SpoolRecord{Link: &event.ContextLink{FromContext: key(), ToContext: key(), Type: "t", Weight: float64(r.Intn(3)) / 2, At: when(), Path: "/p"}})
+			recs = append(recs, &event.SpoolRecord{Lost: &event.Lost{Reason: "ring_full_bulk", Count: uint64(r.Intn(9)), From: when(), To: at + 200*minute}})
+		}
+		triage := []Triage{}
+		first := NewFold(Config{})
+		ids := map[string]bool{}
+		for _, rec := range recs {
+			for _, id := range first.Add(testAgent, rec) {
+				ids[id] = true
+			}
+		}
+		for id := range ids {
+			triage = append(triage, Triage{StoryID: id, At: int64(len(id)) + at, Actor: id, State: []string{"archived", "under_review"}[int(id[5])%2], Comment: "c"})
+		}
+		var want []byte
+		for range 12 {
+			f := NewFold(Config{})
+			for i, rec := range recs {
+				f.Add(testAgent, rec)
+				if r.Intn(2) == 0 {
+					f.Add(testAgent, recs[r.Intn(i+1)])
+				}
+				if i < len(triage) {
+					f.AddTriage(triage[i])
+				}
+			}
+			for _, tr := range triage {
+				f.AddTriage(tr)
+			}
+			var got bytes.Buffer
+			for _, h := range f.Heads(0) {
+				raw, err := marshal(h.Story)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got.Write(append(raw, '\n'))
+				stories++
+				joined += len(h.Story.Redirects)
+			}
+			for id := range ids {
+				if _, ok := f.Find(id); !ok && f.resolve(id) == nil {
+					if _, known := f.anchor(id); !known {
+						t.Fatalf("seed %d: %s leads nowhere", seed, id)
+					}
+				}
+			}
+			if want == nil {
+				want = got.Bytes()
+			}
+			if !bytes.Equal(got.Bytes(), want) {
+				t.Fatalf("seed %d:\n%s\nand\n%s", seed, got.Bytes(), want)
+			}
+			r.Shuffle(len(recs), func(i, j int) { recs[i], recs[j] = recs[j], recs[i] })
+			r.Shuffle(len(triage), func(i, j int) { triage[i], triage[j] = triage[j], triage[i] })
+		}
+	}
+	if stories == 0 || joined == 0 {
+		t.Errorf("%d stories, %d joined: the test tests nothing", stories, joined)
+	}
+	t.Logf("%d stories, %d joined", stories, joined)
+}
