@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { cardHeight, layout } from "./layout";
+import { cardHeight, layout, overview } from "./layout";
 import { edge, graph, growing, node } from "./testgraph";
 
 describe("layout", () => {
@@ -115,6 +115,22 @@ describe("layout", () => {
     for (const e of l.edges) expect(e.d).toMatch(/^M[\d.]+ ([\d.]+)L[\d.]+ \1$/);
   });
 
+  it("shows the main path first", () => {
+    const chain = Array.from({ length: 8 }, (_, i) =>
+      node(`n${i}`, { treeParentId: i === 0 ? "" : `n${i - 1}`, spine: i >= 5 }),
+    );
+    const g = graph(chain);
+    const l = layout(g);
+    const box = overview(l, g);
+    for (const id of ["n5", "n6", "n7"]) {
+      const p = l.nodes.get(id)!;
+      expect(p.x).toBeGreaterThanOrEqual(box.x);
+      expect(p.x + p.w).toBeLessThanOrEqual(box.x + box.w);
+    }
+    expect(l.nodes.get("n4")!.x).toBeLessThan(box.x);
+    expect(overview(layout(graph([node("a")])), graph([node("a")]))).toMatchObject({ x: 0, y: 0 });
+  });
+
   it("takes circles, missing parents and nodes that are their own parent as roots", () => {
     const l = layout(
       graph([
@@ -154,7 +170,8 @@ describe("layout", () => {
 
   it("has three heights of cards", () => {
     expect(cardHeight(node("p"))).toBe(40);
-    expect(cardHeight(node("p", { severity: "high" }))).toBe(56);
+    expect(cardHeight(node("p", { severity: "critical" }))).toBe(56);
+    expect(cardHeight(node("p", { severity: "high" }))).toBe(40);
     expect(cardHeight(node("f", { kind: "file" }))).toBe(28);
   });
 });

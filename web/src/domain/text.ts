@@ -102,17 +102,31 @@ export function path(text: string, max: number): string {
   return last.length + 2 <= max ? `…/${last}` : middle(last, max);
 }
 
-/** label shortens what stands on a card: paths at folders, everything else in the middle. */
+/** label shortens what stands on a card: paths at folders, commands between the program and what it works on. */
 export function label(text: string, max: number): string {
-  return text.startsWith("/") && !text.includes(" ") ? path(text, max) : head(text, max);
+  return text.startsWith("/") && !text.includes(" ") ? path(text, max) : command(text, max);
 }
 
-/** head shortens at the end, and keeps a little of the tail of long command lines. */
-function head(text: string, max: number): string {
+/** command keeps the program and the end of the last argument: cat … credentials. */
+export function command(text: string, max: number): string {
+  if (Array.from(text).length <= max) return text;
+  const parts = text.split(" ").filter((w) => w !== "");
+  const [program = ""] = parts;
+  const last = (parts.at(-1) ?? "").replace(/["';)]+$/, "");
+  const name = last.slice(last.lastIndexOf("/") + 1);
+  if (parts.length < 2 || name === "" || Array.from(program).length > max - 5) return cut(text, max);
+  if (name === program) return program;
+  let front = program;
+  for (const word of parts.slice(1, -1)) {
+    if (Array.from(`${front} ${word} … ${name}`).length > max) break;
+    front += ` ${word}`;
+  }
+  return cut(`${front} … ${name}`, max);
+}
+
+function cut(text: string, max: number): string {
   const chars = Array.from(text);
-  if (chars.length <= max) return text;
-  const tail = max >= 24 ? Math.floor(max / 3) : 0;
-  return `${chars.slice(0, max - 1 - tail).join("")}…${tail > 0 ? chars.slice(chars.length - tail).join("") : ""}`;
+  return chars.length <= max ? text : `${chars.slice(0, max - 1).join("")}…`;
 }
 
 /** plural writes a count with its word. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Bucket } from "../api/types";
-import { clamp, nudge, scale, strip, ticks } from "./timescale";
+import { clamp, gapsOf, nudge, scale, strip, ticks } from "./timescale";
 
 const start = Date.UTC(2026, 10, 21, 20, 55, 0);
 const buckets: Bucket[] = Array.from({ length: 10 }, (_, i) => ({
@@ -20,6 +20,15 @@ describe("strip", () => {
     expect(s.bars[0]!.level).toBe(0);
     expect(s.bars[9]!.level).toBe(1);
     expect(s.bars.filter((b) => b.gap).map((b) => b.lost)).toEqual([214]);
+  });
+
+  it("joins gaps that touch", () => {
+    expect(gapsOf(s)).toEqual([{ from: start + 10_000, to: start + 12_000 }]);
+    const two = strip(
+      buckets.map((b, i) => ({ ...b, gap: i === 2 || i === 3 || i === 7 })),
+      2000,
+    )!;
+    expect(gapsOf(two).map((g) => (g.to - g.from) / 2000)).toEqual([2, 1]);
   });
 
   it("is absent without buckets or with nonsense", () => {

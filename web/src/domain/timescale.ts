@@ -44,6 +44,18 @@ export function scale(s: Strip, width: number) {
   return scaleLinear().domain([s.from, s.to]).range([0, width]).clamp(true);
 }
 
+/** gapsOf joins neighbouring buckets in which events are missing. */
+export function gapsOf(s: Strip): Range[] {
+  const out: Range[] = [];
+  for (const b of s.bars) {
+    if (!b.gap) continue;
+    const last = out.at(-1);
+    if (last && b.at <= last.to) last.to = b.at + s.bucketMs;
+    else out.push({ from: b.at, to: b.at + s.bucketMs });
+  }
+  return out;
+}
+
 const steps = [
   1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5,
   72e5, 108e5, 216e5, 432e5, 864e5,

@@ -14,13 +14,13 @@ import {
 } from "react";
 import type { Gap, Graph, GraphNode, Lane } from "../api/types";
 import type { Focus } from "../domain/focus";
-import type { Layout, PlacedEdge } from "../domain/layout";
+import { type Layout, overview, type PlacedEdge } from "../domain/layout";
 import { rank } from "../domain/severity";
 import { count, plural, label as shorten, visible, words } from "../domain/text";
 import { clock, touches, type Zone } from "../domain/time";
 import type { Selection } from "../domain/view";
 import { across, level, siblings, step } from "../domain/walk";
-import { KindIcon, kindWord, Maximize, Minus, Plus, StateIcon, stateWord } from "../ui/icons";
+import { KindIcon, kindWord, Maximize, Minus, Plus, StateIcon, stateText, stateWord } from "../ui/icons";
 import { Button } from "../ui/kit";
 import { SeverityMark } from "../ui/Severity";
 import { Text } from "../ui/Text";
@@ -109,11 +109,16 @@ export function GraphView(props: GraphViewProps) {
       const pad = 10;
       const w = element.clientWidth - 2 * pad;
       const h = element.clientHeight - 2 * pad - 34;
-      const k = Math.max(least, Math.min(1.1, w / layout.width, h / layout.height));
-      const x = layout.width * k <= w ? pad + (w - layout.width * k) / 2 : pad;
-      apply(zoomIdentity.translate(x, pad).scale(k));
+      const whole = Math.min(1.1, w / layout.width, h / layout.height);
+      if (whole >= least) {
+        apply(zoomIdentity.translate(pad + (w - layout.width * whole) / 2, pad).scale(whole));
+        return;
+      }
+      const box = overview(layout, graph);
+      const k = Math.max(least, Math.min(1, w / layout.width, h / box.h));
+      apply(zoomIdentity.translate(pad - box.x * k, pad - box.y * k).scale(k));
     },
-    [apply, layout],
+    [apply, layout, graph],
   );
 
   const placed = useRef("");
@@ -380,16 +385,14 @@ export function GraphView(props: GraphViewProps) {
 
 function Shown({ graph }: { graph: Graph }) {
   const total = Math.max(graph.totals.nodes, graph.nodes.length);
-  const hidden = graph.hidden.filter((h) => h.nodes > 0);
+  const hidden = new Map<string, number>();
+  for (const h of graph.hidden) hidden.set(h.reason, (hidden.get(h.reason) ?? 0) + h.nodes);
   return (
     <>
       <b>{count(graph.nodes.length)}</b> of {plural(total, "node")}
-      {hidden.map((h) => (
-        <span key={h.reason + h.kind}>
-          {" "}
-          · {count(h.nodes)} {words(h.reason)}
-        </span>
-      ))}
+      {[...hidden].map(
+        ([reason, n]) => n > 0 && <span key={reason}> · {`${count(n)} ${words(reason)}`}</span>,
+      )}
       {graph.gaps.length > 0 && <span> · {plural(graph.gaps.length, "gap")}</span>}
     </>
   );
@@ -398,6 +401,14 @@ function Shown({ graph }: { graph: Graph }) {
 export function laneName(graph: Graph, id: string): string {
   const lane = graph.lanes.find((l) => l.id === id);
   return lane ? visible(`${lane.kind} ${lane.label}`) : "no place";
+}
+
+/** gapWords sums up what was not seen in a lane. */
+function gapWords(gaps: Gap[]): string {
+  const lost = gaps.reduce((sum, g) => sum + g.lost, 0);
+  const parts = gaps.length > 1 ? [plural(gaps.length, "gap")] : [];
+  if (lost > 0) parts.push(`${count(lost)} lost`);
+  return parts.join(", ") || "gap";
 }
 
 interface LaneBoxProps {
@@ -440,12 +451,12 @@ const LaneBox = memo(function LaneBox({ lane, gaps, zone, box, selected, onSelec
             {stateWord[lane.state]} {lane.state !== "alive" && clock(lane.stateAt, zone, 0)}
           </span>
         )}
-        {gaps.map((g) => (
-          <span key={g.from} className={css.gapBadge} title={visible(g.text)}>
+        {gaps.length > 0 && (
+          <span className={css.gapBadge} title={gaps.map((g) => visible(g.text)).join("\n")}>
             <i className="hatch" />
-            {g.lost > 0 ? `${count(g.lost)} lost` : "gap"} {clock(g.from, zone, 0)}
+            {gapWords(gaps)} {gaps.length === 1 && clock(gaps[0]!.from, zone, 0)}
           </span>
-        ))}
+        )}
       </button>
     </div>
   );
@@ -546,9 +557,7 @@ const Card = memo(function Card(props: CardProps) {
       </span>
       <span className={css.body}>
         <span className={css.name} title={visible(n.label.slice(0, 600))}>
-          <Text short={shorten(n.label, n.kind === "file" || n.label.startsWith("/") ? 19 : 42)}>
-            {n.label}
-          </Text>
+          <Text short={shorten(n.label, n.severity !== "none" || n.state !== "" ? 17 : 19)}>{n.label}</Text>
         </span>
         {props.h >= 40 && sub !== "" && (
           <span className={css.sub}>
@@ -568,7 +577,9 @@ const Card = memo(function Card(props: CardProps) {
       <span className={css.signs}>
         {n.severity !== "none" && <SeverityMark severity={n.severity} size={12} />}
         {n.count > 1 && <span className={css.times}>×{count(n.count)}</span>}
-        {props.h >= 40 && n.state !== "" && n.kind !== "group" && <StateIcon state={n.state} size={9} />}
+        {props.h >= 40 && n.kind !== "group" && stateText(n.kind, n.state) !== "" && (
+          <StateIcon state={n.state} size={9} />
+        )}
       </span>
       {folded && (
         <span

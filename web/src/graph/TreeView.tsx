@@ -16,7 +16,7 @@ import {
   kindWord,
   Plus,
   StateIcon,
-  stateWord,
+  stateText,
 } from "../ui/icons";
 import { SeverityMark } from "../ui/Severity";
 import { Text } from "../ui/Text";
@@ -209,13 +209,13 @@ export function TreeView({
                         <span className={css.sub}>
                           <Text>{n.sublabel}</Text>
                         </span>
-                        {n.state !== "" && (
+                        {stateText(n.kind, n.state) !== "" && (
                           <span
                             className={css.state}
-                            title={`${stateWord[n.state]} ${clock(n.stateAt, zone)}`}
+                            title={`${stateText(n.kind, n.state)} ${clock(n.stateAt, zone)}`}
                           >
                             <StateIcon state={n.state} size={8} />
-                            <span className="sr">{stateWord[n.state]}</span>
+                            <span className="sr">{stateText(n.kind, n.state)}</span>
                           </span>
                         )}
                       </span>

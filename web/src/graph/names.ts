@@ -5,7 +5,7 @@ import { plural, visible, words } from "../domain/text";
 import type { Zone } from "../domain/time";
 import { clock } from "../domain/time";
 import { across } from "../domain/walk";
-import { kindWord, stateWord } from "../ui/icons";
+import { kindWord, stateText } from "../ui/icons";
 
 /** hidden is what follows the visible text of a card in its accessible name. */
 export function hiddenWords(n: GraphNode, zone: Zone): string {
@@ -18,7 +18,8 @@ export function hiddenWords(n: GraphNode, zone: Zone): string {
   if (n.severity !== "none") parts.push(severityWord[n.severity].toLowerCase());
   if (n.signals > 0) parts.push(plural(n.signals, "signal"));
   if (n.spine) parts.push("on the main path");
-  if (n.state !== "") parts.push(`${stateWord[n.state]} ${clock(n.stateAt, zone, 0)}`.trim());
+  const state = stateText(n.kind, n.state);
+  if (state !== "") parts.push(`${state} ${clock(n.stateAt, zone, 0)}`.trim());
   for (const f of n.flags) parts.push(words(f));
   if (n.children.total > 0)
     parts.push(`${plural(n.children.total, "child", "children")}, ${n.children.shown} shown`);

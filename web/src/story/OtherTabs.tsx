@@ -1,8 +1,8 @@
 // The tabs beside Investigate: signals by time, execution contexts with their links, and the story as JSON.
 import { useMemo, useState } from "react";
-import type { Story } from "../api/types";
+import type { Signal, Story } from "../api/types";
 import { usePrefs } from "../app/prefs";
-import { severityWord } from "../domain/severity";
+import { rank, severityWord } from "../domain/severity";
 import { count, visible, words } from "../domain/text";
 import { clock } from "../domain/time";
 import type { Selection } from "../domain/view";
@@ -15,7 +15,8 @@ export function SignalsTab({ story, onSelect }: { story: Story; onSelect: (sel: 
   const { zone } = usePrefs();
   const entryOf = (eventId: string) => story.timeline.items.find((e) => e.eventIds.includes(eventId));
   return (
-    <div className={css.page}>
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region is reachable by keyboard
+    <section className={css.page} aria-label="Signals of the story" tabIndex={0}>
       <table className={css.table} aria-label="Signals">
         <thead>
           <tr>
@@ -29,15 +30,17 @@ export function SignalsTab({ story, onSelect }: { story: Story; onSelect: (sel: 
           </tr>
         </thead>
         <tbody>
-          {story.signals.map((s) => {
+          {bySignal(story).map((all) => {
+            const s = all[0]!;
             const entry = entryOf(s.eventId);
             const target: Selection | null = entry
               ? { type: "entry", id: entry.id }
               : s.nodeIds[0] !== undefined
                 ? { type: "node", id: s.nodeIds[0] }
                 : null;
+            const techniques = new Map(all.flatMap((x) => x.techniques).map((t) => [t.id, t]));
             return (
-              <tr key={s.eventId + s.rule.id}>
+              <tr key={s.eventId}>
                 <td className={css.time}>{clock(s.at, zone)}</td>
                 <td>
                   <span className={css.sev}>
@@ -45,22 +48,26 @@ export function SignalsTab({ story, onSelect }: { story: Story; onSelect: (sel: 
                   </span>
                 </td>
                 <td>
-                  {target ? (
-                    <Button look="link" onPress={() => onSelect(target)}>
-                      {visible(s.rule.name)}
-                    </Button>
-                  ) : (
-                    visible(s.rule.name)
-                  )}
-                  {s.suppressed > 0 && (
-                    <span className={css.dim}> and {count(s.suppressed)} more, rate-limited</span>
-                  )}
+                  {all.map((x) => (
+                    <div key={x.rule.id}>
+                      {target ? (
+                        <Button look="link" onPress={() => onSelect(target)}>
+                          {visible(x.rule.name)}
+                        </Button>
+                      ) : (
+                        visible(x.rule.name)
+                      )}
+                      {x.suppressed > 0 && (
+                        <span className={css.dim}> and {count(x.suppressed)} more, rate-limited</span>
+                      )}
+                    </div>
+                  ))}
                 </td>
                 <td className={css.what}>
                   <Text>{s.text.map((t) => t.text).join("")}</Text>
                 </td>
                 <td>
-                  {s.techniques.map((t) => (
+                  {[...techniques.values()].map((t) => (
                     <span key={t.id} className="mono" title={t.name}>
                       {visible(t.id)}{" "}
                     </span>
@@ -78,8 +85,15 @@ export function SignalsTab({ story, onSelect }: { story: Story; onSelect: (sel: 
       {story.signals.length === 0 && (
         <p className={css.empty}>No signal is stored for this story any more.</p>
       )}
-    </div>
+    </section>
   );
+}
+
+/** One event is one signal, with all the rules it matched, the most severe first. */
+function bySignal(story: Story): Signal[][] {
+  const groups = new Map<string, Signal[]>();
+  for (const s of story.signals) groups.set(s.eventId, [...(groups.get(s.eventId) ?? []), s]);
+  return [...groups.values()].map((g) => [...g].sort((a, b) => rank(b.severity) - rank(a.severity)));
 }
 
 export function ContextTab({ story }: { story: Story }) {
@@ -88,7 +102,8 @@ export function ContextTab({ story }: { story: Story }) {
     return c ? `${words(c.layer)} · ${c.entity}` : key;
   };
   return (
-    <div className={css.page}>
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region is reachable by keyboard
+    <section className={css.page} aria-label="Contexts of the story" tabIndex={0}>
       <table className={css.table} aria-label="Execution contexts">
         <thead>
           <tr>
@@ -151,7 +166,7 @@ export function ContextTab({ story }: { story: Story }) {
       {story.links.length === 0 && (
         <p className={css.empty}>One context, or contexts inside each other: no link was needed.</p>
       )}
-    </div>
+    </section>
   );
 }
 

@@ -11,7 +11,7 @@ import { clock, duration, full, ms } from "../domain/time";
 import type { Selection } from "../domain/view";
 import labels from "../gen/labels.json";
 import { counters, edgeTitle } from "../graph/names";
-import { ArrowLeft, ArrowRight, Copy, KindIcon, kindWord, StateIcon, stateWord, X } from "../ui/icons";
+import { ArrowLeft, ArrowRight, Copy, KindIcon, kindWord, StateIcon, stateText, X } from "../ui/icons";
 import { Button } from "../ui/kit";
 import { SeverityChip, SeverityMark, SeverityWithWord } from "../ui/Severity";
 import { Text } from "../ui/Text";
@@ -183,14 +183,19 @@ function EntryList({
   );
 }
 
-function State({ state, at }: { state: GraphNode["state"]; at: string }) {
+function State({ kind, state, at }: { kind: GraphNode["kind"]; state: GraphNode["state"]; at: string }) {
   const { zone } = usePrefs();
-  if (state === "") return null;
+  const text = stateText(kind, state);
+  if (text === "") return null;
   return (
     <span className={css.state}>
-      <StateIcon state={state} size={9} /> {stateWord[state]}
-      {state !== "alive" && ` ${clock(at, zone)}`}
-      {state === "alive" && at !== "" && <span className={css.dim}> as of {clock(at, zone, 0)}</span>}
+      <StateIcon state={state} size={9} /> {text}
+      {at !== "" &&
+        (state === "alive" ? (
+          <span className={css.dim}> as of {clock(at, zone, 0)}</span>
+        ) : (
+          ` ${clock(at, zone)}`
+        ))}
     </span>
   );
 }
@@ -219,7 +224,7 @@ function NodePanel({ story, layout, node: n, onSelect, onExpand }: Props & { nod
             {kindWord[n.kind]} {n.sublabel !== "" && <>· {visible(n.sublabel)} </>}·{" "}
             {clock(n.firstSeen, zone)}
             {n.lastSeen !== n.firstSeen && ` – ${clock(n.lastSeen, zone)}`}{" "}
-            <State state={n.state} at={n.stateAt} />
+            <State kind={n.kind} state={n.state} at={n.stateAt} />
           </>
         }
         sev={
@@ -526,7 +531,7 @@ function LanePanel({ story, lane, onSelect }: Props & { lane: Lane }) {
         sub={
           <>
             {visible(lane.kind)} {lane.sublabel !== "" && <>· {visible(lane.sublabel)}</>}{" "}
-            <State state={lane.state} at={lane.stateAt} />
+            <State kind="host" state={lane.state} at={lane.stateAt} />
           </>
         }
         onClose={() => onSelect(null)}
@@ -560,6 +565,7 @@ function LanePanel({ story, lane, onSelect }: Props & { lane: Lane }) {
 
 function SummaryPanel({ story, onSelect, missing }: Props & { missing: boolean }) {
   const { zone } = usePrefs();
+  const [allActions, setAllActions] = useState(false);
   const rules = new Map<string, { name: string; n: number; severity: Entry["severity"]; entry: string }>();
   for (const e of story.timeline.items) {
     if (e.kind !== "signal" || !e.rule) continue;
@@ -586,7 +592,7 @@ function SummaryPanel({ story, onSelect, missing }: Props & { missing: boolean }
       {story.recommended.length > 0 && (
         <Section title="Do next">
           <ol className={css.actions}>
-            {story.recommended.map((r) => (
+            {story.recommended.slice(0, allActions ? undefined : 4).map((r) => (
               <li key={r.id + r.label}>
                 <ArrowRight size={14} aria-hidden="true" />
                 <div>
@@ -599,6 +605,11 @@ function SummaryPanel({ story, onSelect, missing }: Props & { missing: boolean }
               </li>
             ))}
           </ol>
+          {!allActions && story.recommended.length > 4 && (
+            <Button look="link" onPress={() => setAllActions(true)}>
+              All {story.recommended.length}
+            </Button>
+          )}
         </Section>
       )}
       {story.scoreParts.length > 0 && (

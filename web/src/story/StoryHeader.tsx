@@ -84,8 +84,8 @@ export function StoryHeader({ story, onSelect, onRange }: Props) {
           </li>
         )}
         <li className={css.counters}>
-          <b>{count(story.signals.length || story.signalCount)}</b> signals · <b>{count(story.events)}</b>{" "}
-          events as <b>{count(story.graph.nodes.length)}</b> nodes
+          <b>{count(story.signalCount)}</b> signals · <b>{count(story.events)}</b> events as{" "}
+          <b>{count(story.graph.nodes.length)}</b> nodes
         </li>
       </ul>
       <div className={css.line}>

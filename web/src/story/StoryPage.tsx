@@ -248,7 +248,7 @@ function Loaded({ latest, search, open }: { latest: Story; search: StorySearch; 
         onChange={(t) => set({ tab: t === "investigate" ? undefined : t })}
         options={[
           { id: "investigate", label: "Investigate" },
-          { id: "signals", label: <TabLabel word="Signals" n={story.signals.length} /> },
+          { id: "signals", label: <TabLabel word="Signals" n={story.signalCount} /> },
           { id: "context", label: <TabLabel word="Contexts" n={story.contexts.length} /> },
           { id: "json", label: "JSON" },
         ]}

@@ -3,7 +3,7 @@ import { type KeyboardEvent, type PointerEvent, useLayoutEffect, useRef, useStat
 import { severityWord } from "../domain/severity";
 import { count, plural } from "../domain/text";
 import { clockOf, duration, type Range, type Zone, zoneName } from "../domain/time";
-import { clamp, nudge, type Strip, scale, ticks } from "../domain/timescale";
+import { clamp, gapsOf, nudge, type Strip, scale, ticks } from "../domain/timescale";
 import { SeverityShape } from "../ui/Severity";
 import css from "./TimeStrip.module.css";
 
@@ -135,6 +135,17 @@ export function TimeStrip({ strip: s, range, zone, onRange }: Props) {
               <rect width="2" height="5" className={css.hatch} />
             </pattern>
           </defs>
+          {gapsOf(s).map((g) => (
+            <rect
+              key={g.from}
+              x={x(g.from)}
+              y={0.5}
+              width={Math.max(6, x(g.to) - x(g.from))}
+              height={base - 0.5}
+              fill="url(#gap-hatch)"
+              className={css.gap}
+            />
+          ))}
           {s.bars.map((b) => {
             const left = x(b.at);
             const h = b.level * (base - 8);
@@ -143,16 +154,6 @@ export function TimeStrip({ strip: s, range, zone, onRange }: Props) {
                 <title>{`${clockOf(b.at, zone, 1)}: ${plural(b.events, "event")}${Object.entries(b.signals)
                   .map(([sev, n]) => `, ${n} ${severityWord[sev as keyof typeof severityWord].toLowerCase()}`)
                   .join("")}${b.lost > 0 ? `, ${b.lost} lost` : ""}`}</title>
-                {b.gap && (
-                  <rect
-                    x={left}
-                    y={0}
-                    width={Math.max(6, width / s.bars.length)}
-                    height={base}
-                    fill="url(#gap-hatch)"
-                    className={css.gap}
-                  />
-                )}
                 <rect x={left} y={base - h} width={barWidth} height={h} rx="1" className={css.bar} />
                 {b.worst !== "none" && (
                   <svg

@@ -172,6 +172,14 @@ export function StateIcon({ state, size = 10 }: { state: LifeState; size?: numbe
   );
 }
 
+/** stateText is the state of a thing in words that fit its kind; an address has none worth telling. */
+export function stateText(kind: NodeKind, state: LifeState): string {
+  if (kind === "endpoint" || kind === "actor") return "";
+  if (kind === "file" && state === "alive") return "exists";
+  if (kind === "file" && state === "ended") return "removed";
+  return stateWord[state];
+}
+
 export const stateWord: Record<LifeState, string> = {
   alive: "running",
   ended: "ended",
