@@ -86,10 +86,10 @@ func newRootCmd() *cobra.Command {
 	})
 	root.AddCommand(
 		newDemoCmd(),
+		newDoctorCmd(),
 		newEventsCmd(),
 		newLoginCmd(),
 		newRecordCmd(),
-		newDemoAttackCmd(),
 		newReplayCmd(),
 		newRulesCmd(),
 		newServerCmd(),

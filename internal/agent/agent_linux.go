@@ -37,6 +37,9 @@ const startTime = 20 * time.Second
 // An Agent is one life of `clew up`.
 type Agent struct {
 	cfg Config
+	// listens is where the server listens when it was left to it, so that it
+	// comes back there.
+	listens atomic.Pointer[string]
 }
 
 // New checks the configuration. It touches nothing.
@@ -212,7 +215,13 @@ func whyBlind(err error) string {
 // child is the server's process.
 func (a *Agent) child(dir *dataDir, ready *atomic.Bool) *child {
 	c := &child{exe: "/proc/self/exe", log: a.cfg.Log, ready: ready.Load}
-	c.args = []string{"server", "--data", dir.path, "--listen", a.cfg.Listen, "--log-level", a.cfg.LogLevel.String()}
+	c.args = func() []string {
+		listen := a.cfg.Listen
+		if l := a.listens.Load(); l != nil {
+			listen = *l
+		}
+		return []string{"server", "--data", dir.path, "--listen", listen, "--log-level", a.cfg.LogLevel.String()}
+	}
 	if os.Geteuid() == 0 {
 		c.cred = &syscall.Credential{Uid: uint32(dir.uid), Gid: uint32(dir.gid)}
 		c.data, c.closed = dir.path, dir.closed()
@@ -267,6 +276,7 @@ func (a *Agent) greet(ctx context.Context, dir *dataDir, ready *atomic.Bool, sta
 		}
 	}
 	ready.Store(true)
+	a.noteAddress(ctx, dir)
 	var s session
 	select {
 	case s = <-started:
@@ -277,6 +287,24 @@ func (a *Agent) greet(ctx context.Context, dir *dataDir, ready *atomic.Bool, sta
 		a.cfg.Log.Warn("greeting", "error", err)
 	}
 	return nil
+}
+
+// noteAddress finds out which port the server took, if any would do.
+func (a *Agent) noteAddress(ctx context.Context, dir *dataDir) {
+	host, port, err := net.SplitHostPort(a.cfg.Listen)
+	if err != nil || port != "0" {
+		return
+	}
+	client := clewv1connect.NewFleetServiceClient(socketClient(dir.clientSocket()), "http://localhost")
+	resp, err := client.GetStatus(ctx, connect.NewRequest(&clewv1.GetStatusRequest{}))
+	if err != nil {
+		a.cfg.Log.Debug("server does not say where it listens", "error", err)
+		return
+	}
+	if _, port, err = net.SplitHostPort(resp.Msg.GetServer().GetListen()); err == nil {
+		addr := net.JoinHostPort(host, port)
+		a.listens.Store(&addr)
+	}
 }
 
 func greeting(version string, s session, url, data string) string {

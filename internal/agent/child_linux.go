@@ -35,7 +35,7 @@ func (e *childError) Error() string { return "the server did not start: " + e.st
 // A child is the server process, started again when it dies.
 type child struct {
 	exe  string
-	args []string
+	args func() []string
 	cred *syscall.Credential // nil: this process's own
 	log  *slog.Logger
 	// closed is a directory above data that the server's user may not walk;
@@ -77,7 +77,7 @@ func (c *child) run(ctx context.Context) error {
 
 // once runs the server until it ends.
 func (c *child) once(ctx context.Context) (*os.ProcessState, error) {
-	cmd := exec.Command(c.exe, c.args...)
+	cmd := exec.Command(c.exe, c.args()...)
 	cmd.Args[0] = "clew"
 	cmd.Dir = "/"
 	cmd.Env = childEnv()

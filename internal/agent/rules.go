@@ -30,12 +30,15 @@ func loadRules(facts ruleset.Facts, paths []string, log *slog.Logger) (*rules, e
 		return nil, err
 	}
 	var unreadable []error
+	for _, p := range report.Unreadable() {
+		unreadable = append(unreadable, p)
+	}
 	for _, p := range report.Problems {
 		switch {
 		case p.Warning:
 			log.Debug("policy", "warning", p.Error())
-		case p.Rule == "":
-			unreadable = append(unreadable, p)
+		case p.Macro != "":
+			log.Warn("macro cannot be loaded", "macro", p.Macro, "at", p.At.String(), "reason", p.Msg)
 		}
 	}
 	if err := errors.Join(unreadable...); err != nil {
