@@ -479,7 +479,7 @@ func (f *Fold) addLost(a *agentState, r *event.Lost) (changed []string) {
 		a.lost = slices.Delete(a.lost, 0, n)
 	}
 	for _, s := range f.stories {
-		if first, last := s.span(); s.agent() == a.id && r.From <= last && r.To >= first {
+		if first, last := s.span(); s.agent() == a.id && r.From <= last+gapAfter && r.To >= first {
 			s.head = nil
 			changed = append(changed, s.id)
 		}

@@ -166,7 +166,7 @@ func (s *storyState) version(f *Fold) string {
 	n += len(a.runs)
 	first, end := s.span()
 	for _, l := range a.lost {
-		if l.From <= end && l.To >= first {
+		if l.From <= end+gapAfter && l.To >= first {
 			n++
 		}
 	}
@@ -468,8 +468,13 @@ func (f *Fold) gaps(s *storyState) []*clewv1.Gap {
 	return nil
 }
 
+// gapAfter is how long after the last event of a story a loss still concerns
+// it: what came next may be among what is missing.
+const gapAfter = 60 * 1e9
+
 func gapsIn(agent string, lost []event.Lost, first, last int64) (out []*clewv1.Gap) {
 	const near = 2 * 1e9
+	last += gapAfter
 	type gap struct {
 		from, to int64
 		lost     uint64

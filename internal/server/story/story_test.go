@@ -401,6 +401,23 @@ func TestGrowthAddsAtEnds(t *testing.T) {
 	}
 }
 
+func TestAgentDownIsAGap(t *testing.T) {
+	h := intrusion()
+	before := told(t, h.agent, h.recs, Options{})[0]
+	h.put(&event.SpoolRecord{Lost: &event.Lost{Reason: "agent_down", From: h.now + 30e9, To: h.now + 90e9, Where: "agent"}})
+	h.put(&event.SpoolRecord{Lost: &event.Lost{Reason: "agent_down", From: h.now + 900e9, To: h.now + 990e9, Where: "agent"}})
+	s := told(t, h.agent, h.recs, Options{})[0]
+	if len(s.Gaps) != 2 || s.Gaps[1].Reason != "agent_down" || !strings.Contains(s.Gaps[1].Text, "no agent ran") {
+		t.Errorf("gaps: %v", s.Gaps)
+	}
+	if s.Version == before.Version {
+		t.Error("the version did not change")
+	}
+	if n := s.Timeline.Counts["gap"]; n != 2 {
+		t.Errorf("%d gaps in the timeline", n)
+	}
+}
+
 // TestSentenceOfLittle checks stories without a program that was started.
 func TestSentenceOfLittle(t *testing.T) {
 	h := newHost()

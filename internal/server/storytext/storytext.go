@@ -290,6 +290,19 @@ const (
 	maxQuiet  = 5  // children without a signal that are shown in a large tree
 )
 
+// begins is 1 when the story's entry is at or below n, else 0.
+func (t *tree) begins(n *clewv1.Node) int {
+	if n.Role == "entry" {
+		return 1
+	}
+	for _, c := range t.children[n.Id] {
+		if t.begins(c) == 1 {
+			return 1
+		}
+	}
+	return 0
+}
+
 // below counts the nodes below n.
 func (t *tree) below(n *clewv1.Node) int {
 	total := 0
@@ -342,7 +355,9 @@ func newTree(g *clewv1.Graph) *tree {
 // their source.
 func (p *printer) tree(g *clewv1.Graph) {
 	t := newTree(g)
-	roots := t.children[""]
+	// Where the story begins comes first, what was there before it last.
+	roots := slices.Clone(t.children[""])
+	slices.SortStableFunc(roots, func(x, y *clewv1.Node) int { return cmp.Compare(t.begins(y), t.begins(x)) })
 	for i, n := range roots {
 		p.node(t, n, "  ", i == len(roots)-1, true)
 	}
