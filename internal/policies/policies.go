@@ -66,13 +66,27 @@ func plain(err error, path string) error {
 	return err
 }
 
-// Compile loads files as one set.
+// Compile loads files as one set. The macros that clew ships are known to them.
 func Compile(facts ruleset.Facts, files []ruleset.File) (*ruleset.Set, *ruleset.Report, error) {
-	schema, err := ruleset.NewSchema()
+	cfg, err := Config(facts)
 	if err != nil {
 		return nil, nil, err
 	}
-	return ruleset.Load(ruleset.Config{Schema: schema, Facts: facts}, files)
+	return ruleset.Load(cfg, files)
+}
+
+// Config is what rules are loaded with: every field there is, and the shipped
+// macros.
+func Config(facts ruleset.Facts) (ruleset.Config, error) {
+	schema, err := ruleset.NewSchema()
+	if err != nil {
+		return ruleset.Config{}, err
+	}
+	macros, err := ruleset.ReadFiles(rules.FS, "macros.policy", "shipped")
+	if err != nil {
+		return ruleset.Config{}, err
+	}
+	return ruleset.Config{Schema: schema, Facts: facts, Macros: macros}, nil
 }
 
 // HostFacts are what filters of rules may ask about this host.
