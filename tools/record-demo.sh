@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Records the attack of `clew demo` in a virtual machine and writes it where it
 # is embedded, internal/demo/demo.clewrec. Nothing of the machine this runs on
-# gets in: the guest has a distribution's kernel, the host's coreutils and no
+# gets in: the guest has a distribution's kernel, plain coreutils and no
 # network. Run it when the attack, the event schema or the sensor changes what
 # the stream holds, and look at what the story becomes (go test ./internal/demo).
 set -euo pipefail
@@ -9,32 +9,42 @@ cd "$(dirname "$0")/.."
 out=${1:-internal/demo/demo.clewrec}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$tmp/clew" ./cmd/clew
+root=$tmp/root
+mkdir -p "$root/usr/local/bin" "$root/usr/bin" "$root/etc"
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$root/usr/local/bin/clew" ./cmd/clew
 
-# The shell and the programs that the attack calls, each with its libraries.
-add=()
+# The shell and the programs that the attack calls, each with its libraries,
+# symbolic links resolved.
 for p in dash id uname cat ls chmod cp rm true mkdir; do
-	bin=$(readlink -f "$(type -P "$p")")
-	add+=(-add "$bin")
-	while read -r lib; do add+=(-add "$lib"); done < <(ldd "$bin" | grep -o '/[^ ]*')
-done
-mkdir -p "$tmp/etc"
-go run ./internal/testkit/vm/cmd/vmtest -kernel 6.1 "${add[@]}" -add "$tmp/clew" -- /bin/busybox sh -c "
-	set -e
-	mkdir -p /usr/local/bin /etc /tmp
-	cp $tmp/clew /usr/local/bin/clew
-	[ -e /etc/passwd ] || printf 'root:x:0:0:root:/root:/bin/sh\n' >/etc/passwd
-	[ -e /etc/group ] || printf 'root:x:0:\n' >/etc/group
-	for p in dash id uname cat ls chmod cp rm true mkdir; do
-		for d in /usr/bin /bin; do [ -x \$d/\$p ] && [ ! -L \$d/\$p ] && ln -sf \$d/\$p /usr/local/bin/\$p; done
+	bin=$(type -P "$p")
+	cp -L "$bin" "$root/usr/bin/$p"
+	ldd "$bin" | grep -o '/[^ ]*' | while read -r lib; do
+		mkdir -p "$root/$(dirname "$lib")"
+		cp -L "$lib" "$root/$lib"
 	done
-	rm -f /bin/sh && ln -s /usr/bin/dash /bin/sh
-	/usr/local/bin/clew record --sensor tracepoint -o /tmp/out.clewrec -- /usr/local/bin/clew demo-attack --root /tmp/clew-demo
+done
+printf 'root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/usr/sbin/nologin\ndeploy:x:1000:1000::/home/deploy:/bin/sh\n' >"$root/etc/passwd"
+printf 'root:x:0:\nwww-data:x:33:\ndeploy:x:1000:\n' >"$root/etc/group"
+
+go run ./internal/testkit/vm/cmd/vmtest -kernel 6.1 -add "$root" -- /bin/busybox sh -c "
+	set -e
+	cp -a $root/. /
+	rm -rf $tmp
+	rm -f /bin/sh /sbin/sh
+	ln -s /usr/bin/dash /bin/sh
+	cd /
+	/usr/local/bin/clew record --sensor tracepoint -o /tmp/out.clewrec -- /usr/local/bin/clew demo --attack --root /tmp/clew-demo
 	echo BEGIN-RECORDING
-	busybox base64 /tmp/out.clewrec
+	/bin/busybox base64 /tmp/out.clewrec
 	echo END-RECORDING
-" >"$tmp/log" 2>&1 || { tail -50 "$tmp/log" >&2; exit 1; }
+" >"$tmp/log" 2>&1 || {
+	tail -50 "$tmp/log" >&2
+	exit 1
+}
 sed -n '/BEGIN-RECORDING/,/END-RECORDING/p' "$tmp/log" | grep -v RECORDING | tr -d '\r' | base64 -d >"$tmp/demo.clewrec"
-[ -s "$tmp/demo.clewrec" ] || { cat "$tmp/log" >&2; exit 1; }
+[ -s "$tmp/demo.clewrec" ] || {
+	tail -50 "$tmp/log" >&2
+	exit 1
+}
 mv "$tmp/demo.clewrec" "$out"
 ls -l "$out"

@@ -1,7 +1,9 @@
 package demo
 
+import _ "embed"
+
 // Recording returns the attack as it was recorded once, in the stream format of
-// `clew record`, and where it was played. It is nil when this build has none.
+// `clew record`, and where it was played. tools/record-demo.sh makes it.
 func Recording() ([]byte, Plan) {
 	plan := staged
 	plan.Root = recordedRoot
@@ -11,5 +13,5 @@ func Recording() ([]byte, Plan) {
 // recordedRoot is where the attack was played that recording holds.
 const recordedRoot = "/tmp/clew-demo"
 
-// recording is nil until one is embedded.
+//go:embed demo.clewrec
 var recording []byte
