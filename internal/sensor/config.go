@@ -39,7 +39,7 @@ type Config struct {
 	// HostID and Version; what is empty of the rest is filled in.
 	Start event.RunStart
 	// Self are the thread groups whose files and sockets are not reported,
-	// beside this process.
+	// beside this process and those it starts of the same program.
 	Self []uint32
 	// NotSelf reports this process's files and sockets, too; for tests.
 	NotSelf bool

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/sensor/scrub"
 )
@@ -37,6 +39,9 @@ type record struct {
 	snap   *event.Process
 	canary uint64
 	bulk   bool // canary: which ring it came by
+	mntns  uint32
+	// the call was told not to follow a symbolic link at the end of a path
+	nofollow bool
 	// snapshot: the parent
 	parent      uint32
 	parentStart uint64
@@ -180,7 +185,7 @@ func (d *decoder) decode(b []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: header", errRecord)
 	}
 	b = b[:h.Size]
-	rec := record{ts: h.Ts, kind: procRecKind(h.Kind)}
+	rec := record{ts: h.Ts, kind: procRecKind(h.Kind), mntns: h.Mntns}
 	switch rec.kind {
 	case procRecKindREC_FORK, procRecKindREC_EXEC, procRecKindREC_SNAPSHOT:
 		ok = d.proc(&rec, b)
@@ -472,6 +477,7 @@ func (d *decoder) fileop(rec *record, b []byte) bool {
 	if op(procRecOpFlagRO_TRUNCATED) || r.File.Flags&uint16(procRecFileFlagRF_TRUNCATED) != 0 {
 		ev.Flags |= event.FlagPathCut
 	}
+	rec.nofollow = r.Flags&unix.AT_SYMLINK_NOFOLLOW != 0
 	rec.ev = ev
 	return true
 }

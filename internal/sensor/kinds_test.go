@@ -44,6 +44,12 @@ func helper(what string, args []string) int {
 	case "wait": // until standard input ends
 		io.Copy(io.Discard, os.Stdin)
 		return 0
+	case "touch": // when standard input ends
+		io.Copy(io.Discard, os.Stdin)
+		if err := os.Chmod(args[0], 0o644); err != nil {
+			return 1
+		}
+		return 0
 	case "ids":
 		return changeIDs(args)
 	case "denied":
@@ -483,6 +489,25 @@ func testChmod(t *testing.T, w *watch) {
 		_, e := raw(unix.SYS_FCHMODAT2, fd, "", 0o4711, unix.AT_EMPTY_PATH)
 		return e
 	})
+	// By a link: what changed is what it points at.
+	target := mkfile(t, filepath.Join(dir, "target"))
+	if err := os.Symlink("target", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "link"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := w.event(event.KindChmod, func(e *event.Event) bool { return e.Chmod.File.Path == target })
+	var st unix.Stat_t
+	if err := unix.Stat(target, &st); err != nil {
+		t.Fatal(err)
+	}
+	if f := e.Chmod.File; f.Inode != st.Ino || f.UID != st.Uid || f.Mode != st.Mode || f.MountID == 0 {
+		t.Errorf("%+v", f)
+	}
+	if !resolved() && e.Chmod.SyscallPath != filepath.Join(dir, "link") {
+		t.Errorf("path given %q", e.Chmod.SyscallPath)
+	}
 	if nr, ok := legacyCalls["chmod"]; ok {
 		check("chmod", false, func(p string, _ int) syscall.Errno { _, e := raw(nr, p, 0o4711); return e })
 	}

@@ -12,9 +12,9 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
@@ -29,16 +29,18 @@ type Sensor struct {
 	cfg Config
 	log *slog.Logger
 
-	mu      sync.Mutex // guards what follows
-	k       *kernel    // nil unless running
-	plan    kfilter.Plan
-	newPlan bool // the plan in force is not in the stream yet
-	closed  bool
+	mu     sync.Mutex // guards what follows; held while programs are loaded, so never by the reader
+	k      *kernel    // nil unless running
+	plan   kfilter.Plan
+	closed bool
+	last   Stats // after the end of Run
+
+	cnt     sync.Mutex    // guards what follows; held for moments only
+	newPlan *kfilter.Plan // in force and not in the stream yet
 	decoded [event.NumKinds]uint64
 	badRecs uint64
 	late    uint64
 	canary  uint64
-	last    Stats // after the end of Run
 }
 
 // New checks the configuration. It touches no kernel.
@@ -67,7 +69,12 @@ func (s *Sensor) SetPlan(p kfilter.Plan) error {
 			return fmt.Errorf("sensor: %w", err)
 		}
 	}
-	s.plan, s.newPlan = p, true
+	s.plan = p
+	if s.k != nil {
+		s.cnt.Lock()
+		s.newPlan = &p
+		s.cnt.Unlock()
+	}
 	return nil
 }
 
@@ -108,6 +115,8 @@ func (s *Sensor) stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, fmt.Errorf("sensor: %w", err)
 	}
+	s.cnt.Lock()
+	defer s.cnt.Unlock()
 	st := Stats{
 		Mode: s.k.mode, Kinds: kindStats(c), Decoded: make(map[event.Kind]uint64), Malformed: s.badRecs, Late: s.late,
 		Canaries: s.canary, Missing: make(map[string]string, len(s.k.missing)), Programs: len(s.k.progs),
@@ -147,6 +156,13 @@ type stream struct {
 	knownTo  uint64             // end of that while
 	fates    procFateCounts     // at the last look
 	fatesAt  int64
+
+	names *resolver
+
+	pid  uint32
+	exe  unix.Stat_t     // our program
+	self *ebpf.Map       // thread groups that are left out
+	ours map[uint32]bool // those of them that own put there
 }
 
 type procKey struct {
@@ -194,6 +210,14 @@ func (s *Sensor) Run(ctx context.Context, sink func(*event.StreamRecord) error) 
 		s: s, sink: sink, run: s.cfg.Start.Run, dec: newDecoder(s.cfg.EnvAllow), canaries: make(map[uint64]uint8),
 	}
 	st.dec.offset = wallOffset()
+	st.pid, st.self, st.ours = uint32(os.Getpid()), k.maps[procMapSelf], make(map[uint32]bool)
+	if err := unix.Stat("/proc/self/exe", &st.exe); err != nil {
+		s.log.Warn("own program is not known", "err", err)
+	}
+	if st.names, err = newResolver(); err != nil {
+		return fmt.Errorf("sensor: %w", err)
+	}
+	defer st.names.Close()
 	// Attach first, then take the snapshot: what happens between is on the
 	// rings, so there is no gap.
 	s.mu.Lock()
@@ -206,7 +230,7 @@ func (s *Sensor) Run(ctx context.Context, sink func(*event.StreamRecord) error) 
 		s.mu.Unlock()
 		return fmt.Errorf("sensor: %w", err)
 	}
-	s.k, s.newPlan = k, false
+	s.k = k
 	s.mu.Unlock()
 	began := bootNS()
 	if err := st.start(k, began, plan); err != nil {
@@ -242,6 +266,7 @@ func (st *stream) start(k *kernel, began uint64, plan kfilter.Plan) error {
 		}
 		st.known[procKey{p.PID, p.StartNS}] = r.ts
 		st.knownTo = max(st.knownTo, r.ts)
+		st.ownProcess(p)
 		n++
 		if err := st.put(began, &event.StreamRecord{Snapshot: p}); err != nil {
 			return err
@@ -327,23 +352,23 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ringbuf.Reade
 // plan puts a changed filter plan into the stream.
 func (st *stream) plan() error {
 	s := st.s
-	s.mu.Lock()
-	changed, plan := s.newPlan, s.plan
-	s.newPlan = false
-	s.mu.Unlock()
-	if !changed {
+	s.cnt.Lock()
+	plan := s.newPlan
+	s.newPlan = nil
+	s.cnt.Unlock()
+	if plan == nil {
 		return nil
 	}
-	return st.putPlan(plan)
+	return st.putPlan(*plan)
 }
 
 // take decodes one kernel record.
 func (st *stream) take(b []byte) {
 	rec, err := st.dec.decode(b)
 	if err != nil {
-		st.s.mu.Lock()
+		st.s.cnt.Lock()
 		st.s.badRecs++
-		st.s.mu.Unlock()
+		st.s.cnt.Unlock()
 		return
 	}
 	st.pending = append(st.pending, rec)
@@ -390,6 +415,10 @@ func (st *stream) release(until uint64) error {
 			late++
 		}
 		st.released = max(st.released, r.ts)
+		st.own(r.ev)
+		if st.names != nil {
+			st.names.event(r.ev, r.mntns, r.nofollow)
+		}
 		if err := st.put(r.ts, &event.StreamRecord{Event: r.ev}); err != nil {
 			return err
 		}
@@ -398,14 +427,41 @@ func (st *stream) release(until uint64) error {
 	clear(st.pending[rest:])
 	st.pending = st.pending[:rest]
 	s := st.s
-	s.mu.Lock()
+	s.cnt.Lock()
 	s.late += late
 	s.canary += canaries
 	for k, v := range decoded {
 		s.decoded[k] += v
 	}
-	s.mu.Unlock()
+	s.cnt.Unlock()
 	return nil
+}
+
+// own keeps the books on processes of our own program that this process
+// started, as the server: what they do to files and sockets, mostly on behalf
+// of the stream itself, is left out as this process's is, from their exec to
+// their exit. Their exec and exit are reported.
+func (st *stream) own(e *event.Event) {
+	switch {
+	case e.Exec != nil:
+		st.ownProcess(e.Exec.Image)
+	case e.Exit != nil && st.ours[e.PID]:
+		delete(st.ours, e.PID)
+		if err := st.self.Delete(e.PID); err != nil {
+			st.s.log.Warn("own process stays excluded", "pid", e.PID, "err", err)
+		}
+	}
+}
+
+func (st *stream) ownProcess(p *event.Process) {
+	if st.s.cfg.NotSelf || p.PPID != st.pid || p.File.Inode == 0 || p.File.Inode != st.exe.Ino || st.ours[p.PID] {
+		return
+	}
+	if err := st.self.Put(p.PID, uint32(1)); err != nil {
+		st.s.log.Warn("own process is not excluded", "pid", p.PID, "err", err)
+		return
+	}
+	st.ours[p.PID] = true
 }
 
 // repeats tells whether a record says what the snapshot has said already: the
@@ -500,11 +556,4 @@ func distribution() string {
 		}
 	}
 	return ""
-}
-
-func inode(fi os.FileInfo) uint64 {
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return st.Ino
-	}
-	return 0
 }

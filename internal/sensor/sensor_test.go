@@ -139,7 +139,7 @@ func TestFilter(t *testing.T) {
 	var got []string
 	for _, e := range w.events(func(e *event.Event) bool { return e.PID == uint32(os.Getpid()) }) {
 		switch {
-		case e.Open != nil && e.Open.Retval >= 0:
+		case e.Open != nil && e.Open.Retval >= 0 && e.Open.Flags&unix.O_PATH == 0: // O_PATH: our own look-ups
 			got = append(got, "open "+e.Open.File.Name())
 		case e.Unlink != nil:
 			got = append(got, "unlink "+e.Unlink.File.Name())
@@ -171,7 +171,9 @@ func TestFilter(t *testing.T) {
 	open("ordinary", unix.O_RDONLY)
 	w.settle()
 	got = nil
-	for _, x := range w.events(func(x *event.Event) bool { return x.Open != nil && x.Seq > e.Seq }) {
+	for _, x := range w.events(func(x *event.Event) bool {
+		return x.Open != nil && x.Seq > e.Seq && x.Open.Flags&unix.O_PATH == 0
+	}) {
 		got = append(got, x.Open.File.Name())
 	}
 	if want := []string{"ordinary"}; !slices.Equal(got, want) {
@@ -223,6 +225,27 @@ func TestSelf(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.event(event.KindFork, func(e *event.Event) bool { return e.Fork.Child.PID == uint32(cmd.Process.Pid) })
+	// Nor those of our program that this process starts, once their exec was seen.
+	mate := exec.Command(self(t), path)
+	mate.Env = []string{"CLEW_SENSOR_HELPER=touch"}
+	in, err := mate.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mate.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := uint32(mate.Process.Pid)
+	w.eventOf(event.KindExec, func(e *event.Event) bool { return e.PID == pid })
+	seen := w.events(func(e *event.Event) bool { return e.PID == pid && e.Open != nil })
+	in.Close()
+	if err := mate.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.eventOf(event.KindExit, func(e *event.Event) bool { return e.PID == pid })
+	if got := w.events(func(e *event.Event) bool { return e.PID == pid && e.Chmod != nil }); len(got) > 0 {
+		t.Errorf("reported %s of the same program after %d opens", got[0].Kind, len(seen))
+	}
 	w.settle()
 	if got := w.events(func(e *event.Event) bool {
 		return e.PID == uint32(os.Getpid()) && (e.Open != nil || e.Chmod != nil)

@@ -14,8 +14,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/sensor/scrub"
@@ -73,7 +75,7 @@ func (k *kernel) snapshot(d *decoder) ([]record, error) {
 	}
 	out = append(out, d.hidden(out)...)
 	for _, r := range out {
-		d.fromProc(r.snap)
+		d.fromProc(r.snap, slow)
 	}
 	slices.SortFunc(out, func(a, b record) int {
 		return cmp.Or(cmp.Compare(a.snap.StartNS, b.snap.StartNS), cmp.Compare(a.snap.PID, b.snap.PID))
@@ -126,9 +128,7 @@ func (d *decoder) hidden(seen []record) (out []record) {
 		p.CreatedAt = int64(p.StartNS) + d.offset
 		if exe, err := os.Readlink(filepath.Join(dir, "exe")); err == nil {
 			p.File = event.File{Path: exe, PathSource: "kernel"}
-			if fi, err := os.Stat(filepath.Join(dir, "exe")); err == nil {
-				p.File.Inode, p.File.Mode = inode(fi), uint32(fi.Mode().Perm())|0o100000
-			}
+			p.File.Inode = exeInode(dir)
 		}
 		p.IsExec = p.File.Path != ""
 		status, _ := readLimited(filepath.Join(dir, "status"), 8192)
@@ -168,18 +168,52 @@ func readLimited(name string, n int64) (b []byte, cut bool) {
 	return b, false
 }
 
+// slow is how long /proc may take for one process. Its memory may be backed by
+// a file system that somebody runs in user space, who can make a reader wait.
+const slow = time.Second
+
 // fromProc adds what the iterator cannot read.
-func (d *decoder) fromProc(p *event.Process) {
+func (d *decoder) fromProc(p *event.Process, patience time.Duration) {
 	if p.IsKworker {
 		return
 	}
-	dir := filepath.Join("/proc", strconv.FormatUint(uint64(p.PID), 10))
-	args, argsCut := readLimited(filepath.Join(dir, "cmdline"), 16384)
-	envs, envsCut := readLimited(filepath.Join(dir, "environ"), 16384)
-	if exe, err := os.Stat(filepath.Join(dir, "exe")); err != nil || inode(exe) != p.File.Inode {
-		return // gone, or another image by now: its exec is in the stream
+	type memory struct {
+		args, envs       []byte
+		argsCut, envsCut bool
 	}
-	p.AllArgs, p.ArgsTruncated = strs(args, maxStrings, argsCut)
-	p.AllArgs = scrub.Args(p.AllArgs)
-	d.envs(p, envs, maxStrings, envsCut)
+	dir := filepath.Join("/proc", strconv.FormatUint(uint64(p.PID), 10))
+	want := p.File.Inode
+	got := make(chan *memory, 1)
+	go func() {
+		m := new(memory)
+		m.args, m.argsCut = readLimited(filepath.Join(dir, "cmdline"), 16384)
+		m.envs, m.envsCut = readLimited(filepath.Join(dir, "environ"), 16384)
+		if exeInode(dir) != want {
+			m = nil // gone, or another image by now: its exec is in the stream
+		}
+		got <- m
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case m := <-got:
+		if m == nil {
+			return
+		}
+		p.AllArgs, p.ArgsTruncated = strs(m.args, maxStrings, m.argsCut)
+		p.AllArgs = scrub.Args(p.AllArgs)
+		d.envs(p, m.envs, maxStrings, m.envsCut)
+	case <-timer.C:
+		p.ArgsTruncated, p.EnvsTruncated = true, true
+	}
+}
+
+// exeInode is the inode of a process's executable, 0 if that is not known. It
+// asks no file system.
+func exeInode(dir string) uint64 {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, filepath.Join(dir, "exe"), unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MODE, &st); err != nil {
+		return 0
+	}
+	return st.Ino
 }
