@@ -16,7 +16,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file clew/v1/services.proto.
  */
 export const file_clew_v1_services: GenFile = /*@__PURE__*/
-  fileDesc("ChZjbGV3L3YxL3NlcnZpY2VzLnByb3RvEgdjbGV3LnYxIugBChNTZWFyY2hFdmVudHNSZXF1ZXN0Eg0KBWtpbmRzGAEgAygJEigKBGZyb20YAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKAnRvGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtjb250ZXh0X2tleRgEIAEoCRIQCghzdG9yeV9pZBgFIAEoCRIPCgdydWxlX2lkGAYgASgJEgwKBHRleHQYByABKAkSDQoFbGltaXQYCCABKAUSDgoGY3Vyc29yGAkgASgJEgsKA2lkcxgKIAMoCSKYAQoUU2VhcmNoRXZlbnRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5jbGV3LnYxLkV2ZW50VmlldxITCgtuZXh0X2N1cnNvchgCIAEoCRIdCgV0b3RhbBgDIAEoCzIOLmNsZXcudjEuVG90YWwSKQoFYXNfb2YYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiIKEVRhaWxFdmVudHNSZXF1ZXN0Eg0KBWtpbmRzGAEgAygJIkgKElRhaWxFdmVudHNSZXNwb25zZRIhCgVpdGVtcxgBIAMoCzISLmNsZXcudjEuRXZlbnRWaWV3Eg8KB3NraXBwZWQYAiABKAMi2gEKCUV2ZW50VmlldxIKCgJpZBgBIAEoCRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEa2luZBgDIAEoCRIMCgRob3N0GAQgASgJEhAKCHNldmVyaXR5GAUgASgJEhAKCHJ1bGVfaWRzGAYgAygJEhMKC2NvbnRleHRfa2V5GAcgASgJEicKBmZpZWxkcxgIIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSGwoEdGV4dBgJIAMoCzINLmNsZXcudjEuU3BhbiISChBHZXRTdGF0dXNSZXF1ZXN0IssBChFHZXRTdGF0dXNSZXNwb25zZRIKCgJvaxgBIAEoCBIOCgZyZWFzb24YAiABKAkSDwoHdmVyc2lvbhgDIAEoCRIpCgVhc19vZhgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoGc2VydmVyGAUgASgLMhUuY2xldy52MS5TZXJ2ZXJTdGF0dXMSJAoGYWdlbnRzGAYgAygLMhQuY2xldy52MS5BZ2VudFN0YXR1cxIRCglyZWNvcmRpbmcYByABKAgingEKDFNlcnZlclN0YXR1cxILCgNwaWQYASABKAUSCwoDdWlkGAIgASgNEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmxpc3RlbhgEIAEoCRIOCgZldmVudHMYBSABKAMSDwoHc3RvcmllcxgGIAEoAxITCgtzdG9yZV9ieXRlcxgHIAEoAyL3AgoLQWdlbnRTdGF0dXMSCgoCaWQYASABKAkSDAoEaG9zdBgCIAEoCRILCgNwaWQYAyABKAUSDAoEbW9kZRgEIAEoCRIOCgZzdGF0dXMYBSABKAkSDgoGa2VybmVsGAYgASgJEg8KB3ZlcnNpb24YByABKAkSLQoJbGFzdF9zZWVuGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgljYW5hcnlfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGxvc3QYCiABKAMSFQoNc3Bvb2xfcmVjb3JkcxgLIAEoAxILCgNydW4YDCABKAkSEQoJcmVjb3JkaW5nGA0gASgIEgwKBGRvbmUYDiABKAgSFAoMcnVsZXNfbG9hZGVkGA8gASgFEisKDXJ1bGVfcHJvYmxlbXMYECADKAsyFC5jbGV3LnYxLlJ1bGVQcm9ibGVtEg4KBnJlYXNvbhgRIAEoCSI5CgtSdWxlUHJvYmxlbRIKCgJpZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDgoGcmVhc29uGAMgASgJIhIKEExpc3RSdWxlc1JlcXVlc3QiNQoRTGlzdFJ1bGVzUmVzcG9uc2USIAoFaXRlbXMYASADKAsyES5jbGV3LnYxLlJ1bGVWaWV3IokBCghSdWxlVmlldxIKCgJpZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0eXBlGAMgASgJEhAKCHNldmVyaXR5GAQgASgJEhIKCmV4cHJlc3Npb24YBSABKAkSDgoGcG9saWN5GAYgASgJEg4KBnN0YXR1cxgHIAEoCRIOCgZyZWFzb24YCCABKAkiFAoSQ3JlYXRlTG9naW5SZXF1ZXN0Ik8KE0NyZWF0ZUxvZ2luUmVzcG9uc2USCwoDdXJsGAEgASgJEisKB2V4cGlyZXMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMqQBCgxFdmVudFNlcnZpY2USSwoMU2VhcmNoRXZlbnRzEhwuY2xldy52MS5TZWFyY2hFdmVudHNSZXF1ZXN0Gh0uY2xldy52MS5TZWFyY2hFdmVudHNSZXNwb25zZRJHCgpUYWlsRXZlbnRzEhouY2xldy52MS5UYWlsRXZlbnRzUmVxdWVzdBobLmNsZXcudjEuVGFpbEV2ZW50c1Jlc3BvbnNlMAEyUgoMRmxlZXRTZXJ2aWNlEkIKCUdldFN0YXR1cxIZLmNsZXcudjEuR2V0U3RhdHVzUmVxdWVzdBoaLmNsZXcudjEuR2V0U3RhdHVzUmVzcG9uc2UyUQoLUnVsZVNlcnZpY2USQgoJTGlzdFJ1bGVzEhkuY2xldy52MS5MaXN0UnVsZXNSZXF1ZXN0GhouY2xldy52MS5MaXN0UnVsZXNSZXNwb25zZTJaCg5TZXNzaW9uU2VydmljZRJICgtDcmVhdGVMb2dpbhIbLmNsZXcudjEuQ3JlYXRlTG9naW5SZXF1ZXN0GhwuY2xldy52MS5DcmVhdGVMb2dpblJlc3BvbnNlQjVaM2dpdGh1Yi5jb20vY2xld3NlYy9jbGV3L2ludGVybmFsL2dlbi9jbGV3L3YxO2NsZXd2MWIGcHJvdG8z", [file_clew_v1_story, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChZjbGV3L3YxL3NlcnZpY2VzLnByb3RvEgdjbGV3LnYxIugBChNTZWFyY2hFdmVudHNSZXF1ZXN0Eg0KBWtpbmRzGAEgAygJEigKBGZyb20YAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKAnRvGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtjb250ZXh0X2tleRgEIAEoCRIQCghzdG9yeV9pZBgFIAEoCRIPCgdydWxlX2lkGAYgASgJEgwKBHRleHQYByABKAkSDQoFbGltaXQYCCABKAUSDgoGY3Vyc29yGAkgASgJEgsKA2lkcxgKIAMoCSKYAQoUU2VhcmNoRXZlbnRzUmVzcG9uc2USIQoFaXRlbXMYASADKAsyEi5jbGV3LnYxLkV2ZW50VmlldxITCgtuZXh0X2N1cnNvchgCIAEoCRIdCgV0b3RhbBgDIAEoCzIOLmNsZXcudjEuVG90YWwSKQoFYXNfb2YYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiIKEVRhaWxFdmVudHNSZXF1ZXN0Eg0KBWtpbmRzGAEgAygJIkgKElRhaWxFdmVudHNSZXNwb25zZRIhCgVpdGVtcxgBIAMoCzISLmNsZXcudjEuRXZlbnRWaWV3Eg8KB3NraXBwZWQYAiABKAMi2gEKCUV2ZW50VmlldxIKCgJpZBgBIAEoCRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEa2luZBgDIAEoCRIMCgRob3N0GAQgASgJEhAKCHNldmVyaXR5GAUgASgJEhAKCHJ1bGVfaWRzGAYgAygJEhMKC2NvbnRleHRfa2V5GAcgASgJEicKBmZpZWxkcxgIIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSGwoEdGV4dBgJIAMoCzINLmNsZXcudjEuU3BhbiISChBHZXRTdGF0dXNSZXF1ZXN0IssBChFHZXRTdGF0dXNSZXNwb25zZRIKCgJvaxgBIAEoCBIOCgZyZWFzb24YAiABKAkSDwoHdmVyc2lvbhgDIAEoCRIpCgVhc19vZhgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoGc2VydmVyGAUgASgLMhUuY2xldy52MS5TZXJ2ZXJTdGF0dXMSJAoGYWdlbnRzGAYgAygLMhQuY2xldy52MS5BZ2VudFN0YXR1cxIRCglyZWNvcmRpbmcYByABKAgingEKDFNlcnZlclN0YXR1cxILCgNwaWQYASABKAUSCwoDdWlkGAIgASgNEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmxpc3RlbhgEIAEoCRIOCgZldmVudHMYBSABKAMSDwoHc3RvcmllcxgGIAEoAxITCgtzdG9yZV9ieXRlcxgHIAEoAyL3AgoLQWdlbnRTdGF0dXMSCgoCaWQYASABKAkSDAoEaG9zdBgCIAEoCRILCgNwaWQYAyABKAUSDAoEbW9kZRgEIAEoCRIOCgZzdGF0dXMYBSABKAkSDgoGa2VybmVsGAYgASgJEg8KB3ZlcnNpb24YByABKAkSLQoJbGFzdF9zZWVuGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgljYW5hcnlfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGxvc3QYCiABKAMSFQoNc3Bvb2xfcmVjb3JkcxgLIAEoAxILCgNydW4YDCABKAkSEQoJcmVjb3JkaW5nGA0gASgIEgwKBGRvbmUYDiABKAgSFAoMcnVsZXNfbG9hZGVkGA8gASgFEisKDXJ1bGVfcHJvYmxlbXMYECADKAsyFC5jbGV3LnYxLlJ1bGVQcm9ibGVtEg4KBnJlYXNvbhgRIAEoCSI5CgtSdWxlUHJvYmxlbRIKCgJpZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDgoGcmVhc29uGAMgASgJIhIKEExpc3RSdWxlc1JlcXVlc3QiNQoRTGlzdFJ1bGVzUmVzcG9uc2USIAoFaXRlbXMYASADKAsyES5jbGV3LnYxLlJ1bGVWaWV3IokBCghSdWxlVmlldxIKCgJpZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0eXBlGAMgASgJEhAKCHNldmVyaXR5GAQgASgJEhIKCmV4cHJlc3Npb24YBSABKAkSDgoGcG9saWN5GAYgASgJEg4KBnN0YXR1cxgHIAEoCRIOCgZyZWFzb24YCCABKAkiFAoSQ3JlYXRlTG9naW5SZXF1ZXN0Ik8KE0NyZWF0ZUxvZ2luUmVzcG9uc2USCwoDdXJsGAEgASgJEisKB2V4cGlyZXMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjAKEkNyZWF0ZVRva2VuUmVxdWVzdBIMCgRuYW1lGAEgASgJEgwKBHJvbGUYAiABKAkiJAoTQ3JlYXRlVG9rZW5SZXNwb25zZRINCgV0b2tlbhgBIAEoCSIiChJSZW1vdmVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCSIVChNSZW1vdmVUb2tlblJlc3BvbnNlIg8KDVdob0FtSVJlcXVlc3QiLQoOV2hvQW1JUmVzcG9uc2USDQoFYWN0b3IYASABKAkSDAoEcm9sZRgCIAEoCTKkAQoMRXZlbnRTZXJ2aWNlEksKDFNlYXJjaEV2ZW50cxIcLmNsZXcudjEuU2VhcmNoRXZlbnRzUmVxdWVzdBodLmNsZXcudjEuU2VhcmNoRXZlbnRzUmVzcG9uc2USRwoKVGFpbEV2ZW50cxIaLmNsZXcudjEuVGFpbEV2ZW50c1JlcXVlc3QaGy5jbGV3LnYxLlRhaWxFdmVudHNSZXNwb25zZTABMlIKDEZsZWV0U2VydmljZRJCCglHZXRTdGF0dXMSGS5jbGV3LnYxLkdldFN0YXR1c1JlcXVlc3QaGi5jbGV3LnYxLkdldFN0YXR1c1Jlc3BvbnNlMlEKC1J1bGVTZXJ2aWNlEkIKCUxpc3RSdWxlcxIZLmNsZXcudjEuTGlzdFJ1bGVzUmVxdWVzdBoaLmNsZXcudjEuTGlzdFJ1bGVzUmVzcG9uc2UyqQIKDlNlc3Npb25TZXJ2aWNlEkgKC0NyZWF0ZUxvZ2luEhsuY2xldy52MS5DcmVhdGVMb2dpblJlcXVlc3QaHC5jbGV3LnYxLkNyZWF0ZUxvZ2luUmVzcG9uc2USSAoLQ3JlYXRlVG9rZW4SGy5jbGV3LnYxLkNyZWF0ZVRva2VuUmVxdWVzdBocLmNsZXcudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJICgtSZW1vdmVUb2tlbhIbLmNsZXcudjEuUmVtb3ZlVG9rZW5SZXF1ZXN0GhwuY2xldy52MS5SZW1vdmVUb2tlblJlc3BvbnNlEjkKBldob0FtSRIWLmNsZXcudjEuV2hvQW1JUmVxdWVzdBoXLmNsZXcudjEuV2hvQW1JUmVzcG9uc2VCNVozZ2l0aHViLmNvbS9jbGV3c2VjL2NsZXcvaW50ZXJuYWwvZ2VuL2NsZXcvdjE7Y2xld3YxYgZwcm90bzM", [file_clew_v1_story, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message clew.v1.SearchEventsRequest
@@ -1030,6 +1030,180 @@ export const CreateLoginResponseSchema: GenMessage<CreateLoginResponse, {jsonTyp
   messageDesc(file_clew_v1_services, 14);
 
 /**
+ * @generated from message clew.v1.CreateTokenRequest
+ */
+export type CreateTokenRequest = Message<"clew.v1.CreateTokenRequest"> & {
+  /**
+   * 1 to 64 letters, digits, ".", "_" and "-"
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * viewer, analyst, responder, admin; viewer when empty
+   *
+   * @generated from field: string role = 2;
+   */
+  role: string;
+};
+
+/**
+ * @generated from message clew.v1.CreateTokenRequest
+ */
+export type CreateTokenRequestJson = {
+  /**
+   * 1 to 64 letters, digits, ".", "_" and "-"
+   *
+   * @generated from field: string name = 1;
+   */
+  name?: string;
+
+  /**
+   * viewer, analyst, responder, admin; viewer when empty
+   *
+   * @generated from field: string role = 2;
+   */
+  role?: string;
+};
+
+/**
+ * Describes the message clew.v1.CreateTokenRequest.
+ * Use `create(CreateTokenRequestSchema)` to create a new message.
+ */
+export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest, {jsonType: CreateTokenRequestJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_services, 15);
+
+/**
+ * @generated from message clew.v1.CreateTokenResponse
+ */
+export type CreateTokenResponse = Message<"clew.v1.CreateTokenResponse"> & {
+  /**
+   * @generated from field: string token = 1;
+   */
+  token: string;
+};
+
+/**
+ * @generated from message clew.v1.CreateTokenResponse
+ */
+export type CreateTokenResponseJson = {
+  /**
+   * @generated from field: string token = 1;
+   */
+  token?: string;
+};
+
+/**
+ * Describes the message clew.v1.CreateTokenResponse.
+ * Use `create(CreateTokenResponseSchema)` to create a new message.
+ */
+export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse, {jsonType: CreateTokenResponseJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_services, 16);
+
+/**
+ * @generated from message clew.v1.RemoveTokenRequest
+ */
+export type RemoveTokenRequest = Message<"clew.v1.RemoveTokenRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * @generated from message clew.v1.RemoveTokenRequest
+ */
+export type RemoveTokenRequestJson = {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name?: string;
+};
+
+/**
+ * Describes the message clew.v1.RemoveTokenRequest.
+ * Use `create(RemoveTokenRequestSchema)` to create a new message.
+ */
+export const RemoveTokenRequestSchema: GenMessage<RemoveTokenRequest, {jsonType: RemoveTokenRequestJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_services, 17);
+
+/**
+ * @generated from message clew.v1.RemoveTokenResponse
+ */
+export type RemoveTokenResponse = Message<"clew.v1.RemoveTokenResponse"> & {
+};
+
+/**
+ * @generated from message clew.v1.RemoveTokenResponse
+ */
+export type RemoveTokenResponseJson = {
+};
+
+/**
+ * Describes the message clew.v1.RemoveTokenResponse.
+ * Use `create(RemoveTokenResponseSchema)` to create a new message.
+ */
+export const RemoveTokenResponseSchema: GenMessage<RemoveTokenResponse, {jsonType: RemoveTokenResponseJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_services, 18);
+
+/**
+ * @generated from message clew.v1.WhoAmIRequest
+ */
+export type WhoAmIRequest = Message<"clew.v1.WhoAmIRequest"> & {
+};
+
+/**
+ * @generated from message clew.v1.WhoAmIRequest
+ */
+export type WhoAmIRequestJson = {
+};
+
+/**
+ * Describes the message clew.v1.WhoAmIRequest.
+ * Use `create(WhoAmIRequestSchema)` to create a new message.
+ */
+export const WhoAmIRequestSchema: GenMessage<WhoAmIRequest, {jsonType: WhoAmIRequestJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_services, 19);
+
+/**
+ * @generated from message clew.v1.WhoAmIResponse
+ */
+export type WhoAmIResponse = Message<"clew.v1.WhoAmIResponse"> & {
+  /**
+   * @generated from field: string actor = 1;
+   */
+  actor: string;
+
+  /**
+   * @generated from field: string role = 2;
+   */
+  role: string;
+};
+
+/**
+ * @generated from message clew.v1.WhoAmIResponse
+ */
+export type WhoAmIResponseJson = {
+  /**
+   * @generated from field: string actor = 1;
+   */
+  actor?: string;
+
+  /**
+   * @generated from field: string role = 2;
+   */
+  role?: string;
+};
+
+/**
+ * Describes the message clew.v1.WhoAmIResponse.
+ * Use `create(WhoAmIResponseSchema)` to create a new message.
+ */
+export const WhoAmIResponseSchema: GenMessage<WhoAmIResponse, {jsonType: WhoAmIResponseJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_services, 20);
+
+/**
  * @generated from service clew.v1.EventService
  */
 export const EventService: GenService<{
@@ -1104,6 +1278,37 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof CreateLoginRequestSchema;
     output: typeof CreateLoginResponseSchema;
+  },
+  /**
+   * CreateToken makes a token for programs; it is shown this once. Only admins
+   * may ask.
+   *
+   * @generated from rpc clew.v1.SessionService.CreateToken
+   */
+  createToken: {
+    methodKind: "unary";
+    input: typeof CreateTokenRequestSchema;
+    output: typeof CreateTokenResponseSchema;
+  },
+  /**
+   * RemoveToken makes a token worthless. Only admins may ask.
+   *
+   * @generated from rpc clew.v1.SessionService.RemoveToken
+   */
+  removeToken: {
+    methodKind: "unary";
+    input: typeof RemoveTokenRequestSchema;
+    output: typeof RemoveTokenResponseSchema;
+  },
+  /**
+   * WhoAmI tells how the server knows its caller.
+   *
+   * @generated from rpc clew.v1.SessionService.WhoAmI
+   */
+  whoAmI: {
+    methodKind: "unary";
+    input: typeof WhoAmIRequestSchema;
+    output: typeof WhoAmIResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_clew_v1_services, 3);
