@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -123,10 +124,12 @@ func Probe() Report {
 	iter := check("process iterator", tryIterator())
 	tramp := check("trampolines", tryTracing(ebpf.AttachTraceFExit, "do_filp_open"))
 	calls := check("system call tracepoints", trySyscall("sys_exit_openat"))
+	// bpf_task_pt_regs, v5.15: the arguments of a call as it ends.
+	regs := check("system call arguments", features.HaveProgramHelper(ebpf.TracePoint, asm.FnTaskPtRegs))
 	switch base := types && ring && life && iter; {
 	case base && tramp:
 		r.Mode = Trampoline
-	case base && calls:
+	case base && calls && regs:
 		r.Mode = Tracepoint
 	}
 	r.Kinds = kindChecks(r.Mode)

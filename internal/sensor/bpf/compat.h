@@ -6,7 +6,7 @@
 #include "kernel.h"
 #include <bpf/bpf_core_read.h>
 
-/* Pointers that come from the verifier as typed are read directly. */
+/* A typed pointer: the verifier lets its fields be read directly, without a helper. */
 static __always_inline struct task_struct *current_task(void)
 {
 	return (struct task_struct *)bpf_get_current_task_btf();
@@ -87,8 +87,7 @@ static __always_inline bool overlay_upper(struct inode *i)
 {
 	void *upper = NULL;
 
-	bpf_probe_read_kernel(&upper, sizeof(upper),
-			      (void *)i + bpf_core_type_size(struct inode));
+	bpf_probe_read_kernel(&upper, sizeof(upper), (void *)i + bpf_core_type_size(struct inode));
 	if (!upper)
 		return false;
 	return BPF_CORE_READ((struct dentry *)upper, d_inode) != NULL;
@@ -103,7 +102,7 @@ static __always_inline bool overlay_upper(struct inode *i)
 		v_;                                                                                \
 	})
 
-/* bpf_task_pt_regs: v5.15, dd6e10fbd9fb; before that the stack's top is plain. */
+/* bpf_task_pt_regs since v5.15, dd6e10fbd9fb: the oldest kernel these programs load on. */
 static __always_inline struct pt_regs *task_regs(struct task_struct *t)
 {
 	return (struct pt_regs *)bpf_task_pt_regs(t);

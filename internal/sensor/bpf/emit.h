@@ -73,10 +73,10 @@ static __always_inline void give(struct scratch *s)
 			struct css_set *cs_ = BPF_CORE_READ(t, cgroups);                           \
 			struct cgroup_subsys_state *css_ = NULL;                                   \
 			u32 at_ = bpf_core_enum_value(enum cgroup_subsys_id, id) * sizeof(void *); \
-			bpf_probe_read_kernel(&css_, sizeof(css_),                                 \
-					      (void *)cs_ +                                        \
-						      bpf_core_field_offset(struct css_set,        \
-									    subsys) + at_);        \
+			bpf_probe_read_kernel(                                                     \
+				&css_, sizeof(css_),                                               \
+				(void *)cs_ + bpf_core_field_offset(struct css_set, subsys) +      \
+					at_);                                                      \
 			if (css_)                                                                  \
 				g_ = BPF_CORE_READ(css_, cgroup);                                  \
 		}                                                                                  \

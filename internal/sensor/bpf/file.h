@@ -31,7 +31,8 @@ static __always_inline bool path_wanted(struct plan_data *p, u32 kind, struct pa
 	}
 	if (i == 4)
 		return true;
-	bpf_probe_read_kernel(&q, sizeof(q), (void *)d + bpf_core_field_offset(struct dentry, d_name));
+	bpf_probe_read_kernel(&q, sizeof(q),
+			      (void *)d + bpf_core_field_offset(struct dentry, d_name));
 	return name_wanted(p, kind, q.name, q.len);
 }
 
@@ -121,8 +122,8 @@ static __noinline __attribute__((unused)) int send_canary(u64 nonce)
 }
 
 /* A file operation on an object that the kernel has at hand. */
-static __noinline __attribute__((unused)) int
-report_object(u32 kind, u64 mnt, u64 dentry, struct pending *a, long ret)
+static __noinline __attribute__((unused)) int report_object(u32 kind, u64 mnt, u64 dentry,
+							    struct pending *a, long ret)
 {
 	struct task_struct *t = current_task();
 	struct rec_fileop *r;
@@ -166,7 +167,8 @@ static __always_inline int observe_fd(u32 kind, struct pending *a, u32 fd, long 
 	f = fd_file(t, fd);
 	if (!f)
 		return fate(kind, FATE_NO_FILE);
-	bpf_probe_read_kernel(&at, sizeof(at), (void *)f + bpf_core_field_offset(struct file, f_path));
+	bpf_probe_read_kernel(&at, sizeof(at),
+			      (void *)f + bpf_core_field_offset(struct file, f_path));
 	if (p->mode[kind] == PLAN_FILTERED && !(a->flags & p->flags_any[kind]) &&
 	    !path_wanted(p, kind, &at))
 		return fate(kind, FATE_FILTERED);

@@ -18,8 +18,7 @@ static __always_inline int observe_open(long ret, u64 flags, u64 mode, s32 dirfd
 					u32 opflags, struct task_struct *t)
 {
 	struct open_args a = {
-		.flags = flags, .mode = mode, .path = path, .dirfd = dirfd, .opflags = opflags
-	};
+		.flags = flags, .mode = mode, .path = path, .dirfd = dirfd, .opflags = opflags};
 	struct file *f = NULL;
 	bool by_name = false;
 	struct plan_data *p;
@@ -40,7 +39,8 @@ static __always_inline int observe_open(long ret, u64 flags, u64 mode, s32 dirfd
 		by_name = true;
 		if (f) {
 			bpf_probe_read_kernel(&at, sizeof(at),
-					      (void *)f + bpf_core_field_offset(struct file, f_path));
+					      (void *)f +
+						      bpf_core_field_offset(struct file, f_path));
 			if (!path_wanted(p, REC_OPEN, &at))
 				return fate(REC_OPEN, FATE_FILTERED);
 		}
@@ -79,8 +79,8 @@ SEC("tracepoint/syscalls/sys_exit_creat")
 int exit_creat(struct trace_event_raw_sys_exit *ctx)
 {
 	OPEN_BEGIN;
-	return observe_open(ret, O_CREAT_ | O_WRONLY_ | O_TRUNC_, regs_arg1(regs) & 07777, AT_FDCWD_,
-			    regs_arg0(regs), RO_PATH_USER, t);
+	return observe_open(ret, O_CREAT_ | O_WRONLY_ | O_TRUNC_, regs_arg1(regs) & 07777,
+			    AT_FDCWD_, regs_arg0(regs), RO_PATH_USER, t);
 }
 
 /*
@@ -90,7 +90,9 @@ int exit_creat(struct trace_event_raw_sys_exit *ctx)
 SEC("tracepoint/syscalls/sys_exit_openat2")
 int exit_openat2(struct trace_event_raw_sys_exit *ctx)
 {
-	struct { u64 flags, mode; } how = {};
+	struct {
+		u64 flags, mode;
+	} how = {};
 	struct file *f;
 
 	OPEN_BEGIN;
@@ -147,8 +149,8 @@ static __always_inline int enter(struct pending *a)
 }
 
 /* One string of a call that ends: its text now, compared with its text at entry. */
-static __noinline bool put_arg(struct scratch *s, struct rec_str *out,
-							u32 *opflags, u64 from, u64 hash)
+static __noinline bool put_arg(struct scratch *s, struct rec_str *out, u32 *opflags, u64 from,
+			       u64 hash)
 {
 	if (!put_user_str(s, out, from)) {
 		*opflags |= RO_UNREADABLE;
@@ -170,7 +172,7 @@ static __always_inline bool absolute(struct scratch *s, struct rec_str *str)
  * The last name of these calls' strings is the name of what they change; the
  * others follow a symbolic link there, and cannot be told by it.
  */
-static __always_inline bool nofollow(u32 kind, u32 flags)
+static __always_inline bool names_itself(u32 kind)
 {
 	switch (kind) {
 	case REC_UNLINK:
@@ -233,9 +235,8 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 	if (a->arg2)
 		put_arg(s, &r->arg2, &r->opflags, a->arg2, a->hash2);
 	bpf_map_delete_elem(&pending, &id);
-	if (p->mode[kind] == PLAN_FILTERED && nofollow(kind, r->flags) &&
-	    !(r->flags & p->flags_any[kind]) &&
-	    !tail_wanted(s, kind, r->arg.off, r->arg.len) &&
+	if (p->mode[kind] == PLAN_FILTERED && names_itself(kind) &&
+	    !(r->flags & p->flags_any[kind]) && !tail_wanted(s, kind, r->arg.off, r->arg.len) &&
 	    !(r->arg2.len && tail_wanted(s, kind, r->arg2.off, r->arg2.len))) {
 		give(s);
 		return fate(kind, FATE_FILTERED);
@@ -262,10 +263,10 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 	SEC("tracepoint/syscalls/sys_enter_" #name)                                                \
 	int enter_##name(struct trace_event_raw_sys_enter *ctx)                                    \
 	{                                                                                          \
-		struct pending a = { .opflags = RO_PATH_USER,                                      \
-				     .dirfd = AT_FDCWD_,                                           \
-				     .dirfd2 = AT_FDCWD_,                                          \
-				     __VA_ARGS__ };                                                \
+		struct pending a = {.opflags = RO_PATH_USER,                                       \
+				    .dirfd = AT_FDCWD_,                                            \
+				    .dirfd2 = AT_FDCWD_,                                           \
+				    __VA_ARGS__};                                                  \
 		return enter(&a);                                                                  \
 	}
 #define ARG(n) ctx->args[n]
@@ -285,8 +286,7 @@ ENTER(renameat2, .kind = REC_RENAME, .dirfd = ARG(0), .arg = ARG(1), .dirfd2 = A
       .arg2 = ARG(3), .flags = ARG(4))
 ENTER(chmod, .kind = REC_CHMOD, .arg = ARG(0), .mode = ARG(1))
 ENTER(fchmodat, .kind = REC_CHMOD, .dirfd = ARG(0), .arg = ARG(1), .mode = ARG(2))
-ENTER(fchmodat2, .kind = REC_CHMOD, .dirfd = ARG(0), .arg = ARG(1), .mode = ARG(2),
-      .flags = ARG(3))
+ENTER(fchmodat2, .kind = REC_CHMOD, .dirfd = ARG(0), .arg = ARG(1), .mode = ARG(2), .flags = ARG(3))
 ENTER(chown, .kind = REC_CHOWN, .arg = ARG(0), .uid = ARG(1), .gid = ARG(2))
 ENTER(lchown, .kind = REC_CHOWN, .arg = ARG(0), .uid = ARG(1), .gid = ARG(2),
       .flags = AT_SYMLINK_NOFOLLOW_)
@@ -322,7 +322,7 @@ SEC("tracepoint/syscalls/sys_exit_fchmod")
 int exit_fchmod(struct trace_event_raw_sys_exit *ctx)
 {
 	struct pt_regs *regs = task_regs(current_task());
-	struct pending a = { .mode = regs_arg1(regs) };
+	struct pending a = {.mode = regs_arg1(regs)};
 
 	return observe_fd(REC_CHMOD, &a, regs_arg0(regs), ctx->ret);
 }
@@ -331,7 +331,7 @@ SEC("tracepoint/syscalls/sys_exit_fchown")
 int exit_fchown(struct trace_event_raw_sys_exit *ctx)
 {
 	struct pt_regs *regs = task_regs(current_task());
-	struct pending a = { .uid = regs_arg1(regs), .gid = regs_arg2(regs) };
+	struct pending a = {.uid = regs_arg1(regs), .gid = regs_arg2(regs)};
 
 	return observe_fd(REC_CHOWN, &a, regs_arg0(regs), ctx->ret);
 }
@@ -344,12 +344,11 @@ SEC("tracepoint/syscalls/sys_exit_ftruncate")
 int exit_ftruncate(struct trace_event_raw_sys_exit *ctx)
 {
 	struct pt_regs *regs = task_regs(current_task());
-	struct pending a = { .length = regs_arg1(regs), .flags = O_WRONLY_ | O_TRUNC_ };
+	struct pending a = {.length = regs_arg1(regs), .flags = O_WRONLY_ | O_TRUNC_};
 	u32 fd = regs_arg0(regs);
 	long ret = ctx->ret;
 
-	if (fd == (u32)-1 && ret == -EBADF_ &&
-	    bpf_get_current_pid_tgid() >> 32 == cfg_agent_tgid)
+	if (fd == (u32)-1 && ret == -EBADF_ && bpf_get_current_pid_tgid() >> 32 == cfg_agent_tgid)
 		return send_canary(a.length);
 	return observe_fd(REC_TRUNCATE, &a, fd, ret);
 }

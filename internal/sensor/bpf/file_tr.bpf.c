@@ -67,7 +67,8 @@ int BPF_PROG(tr_open, int dfd, struct filename *name, struct open_flags *op, str
 		by_name = true;
 		if (f) {
 			bpf_probe_read_kernel(&at, sizeof(at),
-					      (void *)f + bpf_core_field_offset(struct file, f_path));
+					      (void *)f +
+						      bpf_core_field_offset(struct file, f_path));
 			if (!path_wanted(p, REC_OPEN, &at))
 				return fate(REC_OPEN, FATE_FILTERED);
 		}
@@ -83,7 +84,7 @@ int BPF_PROG(tr_open, int dfd, struct filename *name, struct open_flags *op, str
 /* One object that the kernel has at hand; filtered by its name. */
 static __always_inline int observe_path(u32 kind, u64 mnt, u64 dentry, struct pending *a, long ret)
 {
-	struct path at = { (void *)mnt, (void *)dentry };
+	struct path at = {(void *)mnt, (void *)dentry};
 	struct plan_data *p;
 
 	fate(kind, FATE_SEEN);
@@ -102,27 +103,27 @@ static __always_inline int observe_path(u32 kind, u64 mnt, u64 dentry, struct pe
 SEC("fexit/chmod_common")
 int BPF_PROG(tr_chmod, struct path *path, umode_t mode, int ret)
 {
-	struct pending a = { .mode = (u16)mode };
+	struct pending a = {.mode = (u16)mode};
 
-	return observe_path(REC_CHMOD, (u64)BPF_CORE_READ(path, mnt), (u64)BPF_CORE_READ(path, dentry),
-			    &a, ret);
+	return observe_path(REC_CHMOD, (u64)BPF_CORE_READ(path, mnt),
+			    (u64)BPF_CORE_READ(path, dentry), &a, ret);
 }
 
 /* chown_common (v3.x to now): every chown, by path or descriptor. */
 SEC("fexit/chown_common")
 int BPF_PROG(tr_chown, struct path *path, u32 user, u32 group, int ret)
 {
-	struct pending a = { .uid = user, .gid = group };
+	struct pending a = {.uid = user, .gid = group};
 
-	return observe_path(REC_CHOWN, (u64)BPF_CORE_READ(path, mnt), (u64)BPF_CORE_READ(path, dentry),
-			    &a, ret);
+	return observe_path(REC_CHOWN, (u64)BPF_CORE_READ(path, mnt),
+			    (u64)BPF_CORE_READ(path, dentry), &a, ret);
 }
 
 /* vfs_truncate (v3.x to now): truncate by path. */
 SEC("fexit/vfs_truncate")
 int BPF_PROG(tr_truncate, struct path *path, s64 length, long ret)
 {
-	struct pending a = { .length = length, .flags = O_WRONLY_ | O_TRUNC_ };
+	struct pending a = {.length = length, .flags = O_WRONLY_ | O_TRUNC_};
 
 	return observe_path(REC_TRUNCATE, (u64)BPF_CORE_READ(path, mnt),
 			    (u64)BPF_CORE_READ(path, dentry), &a, result(ret));
@@ -135,11 +136,10 @@ int BPF_PROG(tr_truncate, struct path *path, s64 length, long ret)
 SEC("fexit/do_sys_ftruncate")
 int BPF_PROG(tr_ftruncate, u32 fd, s64 length, int small, long ret)
 {
-	struct pending a = { .length = length, .flags = O_WRONLY_ | O_TRUNC_ };
+	struct pending a = {.length = length, .flags = O_WRONLY_ | O_TRUNC_};
 	long err = result(ret);
 
-	if (fd == (u32)-1 && err == -EBADF_ &&
-	    bpf_get_current_pid_tgid() >> 32 == cfg_agent_tgid)
+	if (fd == (u32)-1 && err == -EBADF_ && bpf_get_current_pid_tgid() >> 32 == cfg_agent_tgid)
 		return send_canary(length);
 	return observe_fd(REC_TRUNCATE, &a, fd, err);
 }
@@ -152,12 +152,10 @@ int BPF_PROG(tr_ftruncate, u32 fd, s64 length, int small, long ret)
 static __noinline int hold(u64 mnt, u64 parent, u64 dentry)
 {
 	u64 id = bpf_get_current_pid_tgid();
+	static const struct held empty;
 	struct rec_file facts = {};
 	struct held *h;
-	u32 zero = 0;
 	long n;
-
-	static const struct held empty;
 
 	if (bpf_map_update_elem(&held, &id, &empty, BPF_ANY))
 		return 0;
@@ -172,7 +170,7 @@ static __noinline int hold(u64 mnt, u64 parent, u64 dentry)
 	n = bpf_probe_read_kernel_str(h->name, sizeof(h->name),
 				      BPF_CORE_READ((struct dentry *)dentry, d_name.name));
 	h->name_len = n > 0 ? n : 0;
-	return zero;
+	return 0;
 }
 
 #define HOLD(name, args...)                                                                        \
@@ -303,7 +301,7 @@ static __noinline int finish(u32 kind, struct done *d, u64 ret)
 SEC("fexit/vfs_unlink")
 int BPF_PROG(tr_unlink)
 {
-	struct done d = { .dentry = number(2) };
+	struct done d = {.dentry = number(2)};
 
 	return finish(REC_UNLINK, &d, number(4));
 }
@@ -312,7 +310,7 @@ int BPF_PROG(tr_unlink)
 SEC("fexit/vfs_rmdir")
 int BPF_PROG(tr_rmdir)
 {
-	struct done d = { .dentry = number(2), .flags = AT_REMOVEDIR_ };
+	struct done d = {.dentry = number(2), .flags = AT_REMOVEDIR_};
 
 	return finish(REC_RMDIR, &d, number(3));
 }
@@ -321,7 +319,7 @@ int BPF_PROG(tr_rmdir)
 SEC("fexit/vfs_mkdir")
 int BPF_PROG(tr_mkdir)
 {
-	struct done d = { .dentry = number(2), .first = number(2), .mode = (u16)number(3) };
+	struct done d = {.dentry = number(2), .first = number(2), .mode = (u16)number(3)};
 
 	d.mode &= 07777;
 	return finish(REC_MKDIR, &d, number(4));
@@ -331,7 +329,7 @@ int BPF_PROG(tr_mkdir)
 SEC("fexit/vfs_symlink")
 int BPF_PROG(tr_symlink)
 {
-	struct done d = { .dentry = number(2), .first = number(2), .target = number(3) };
+	struct done d = {.dentry = number(2), .first = number(2), .target = number(3)};
 
 	return finish(REC_SYMLINK, &d, number(4));
 }
@@ -340,7 +338,8 @@ int BPF_PROG(tr_symlink)
 SEC("fexit/vfs_link")
 int BPF_PROG(tr_link)
 {
-	struct done d = { .dentry = number(3), .first = number(0), .second = number(3), .name2 = number(0) };
+	struct done d = {
+		.dentry = number(3), .first = number(0), .second = number(3), .name2 = number(0)};
 
 	return finish(REC_LINK, &d, number(5));
 }

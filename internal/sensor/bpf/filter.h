@@ -20,7 +20,7 @@ static __always_inline bool is_self(u32 tgid)
 	return bpf_map_lookup_elem(&self, &tgid) != NULL;
 }
 
-/* Must give what bloomBits in plan.go gives. */
+/* Must give what bloomBit in plan.go gives. */
 static __always_inline bool bloom_has(struct plan_data *p, u64 head, u32 len)
 {
 	u64 h = (head ^ ((u64)len << 56)) * 0x9e3779b97f4a7c15ULL;

@@ -22,9 +22,15 @@ typedef unsigned short umode_t;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-typedef struct { int counter; } atomic_t;
-typedef struct { u32 val; } kuid_t;
-typedef struct { u32 val; } kgid_t;
+typedef struct {
+	int counter;
+} atomic_t;
+typedef struct {
+	u32 val;
+} kuid_t;
+typedef struct {
+	u32 val;
+} kgid_t;
 
 /* Registers of the interrupted user mode, as saved on the kernel stack. */
 #if defined(__TARGET_ARCH_x86)
@@ -38,7 +44,9 @@ struct user_pt_regs {
 struct pt_regs {
 	union {
 		struct user_pt_regs user_regs;
-		struct { u64 regs[31]; };
+		struct {
+			u64 regs[31];
+		};
 	};
 	u64 orig_x0;
 };
@@ -46,10 +54,18 @@ struct pt_regs {
 #error "unknown target architecture"
 #endif
 
-struct ns_common { unsigned int inum; };
-struct mnt_namespace { struct ns_common ns; };
-struct pid_namespace { struct ns_common ns; };
-struct net { struct ns_common ns; };
+struct ns_common {
+	unsigned int inum;
+};
+struct mnt_namespace {
+	struct ns_common ns;
+};
+struct pid_namespace {
+	struct ns_common ns;
+};
+struct net {
+	struct ns_common ns;
+};
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
 	struct net *net_ns;
@@ -70,7 +86,10 @@ struct dentry;
 
 struct qstr {
 	union {
-		struct { u32 hash; u32 len; };
+		struct {
+			u32 hash;
+			u32 len;
+		};
 		u64 hash_len;
 	};
 	const unsigned char *name;
@@ -81,13 +100,18 @@ struct dentry {
 	struct inode *d_inode;
 	struct super_block *d_sb;
 };
-struct file_system_type { const char *name; };
+struct file_system_type {
+	const char *name;
+};
 struct super_block {
 	u32 s_dev;
 	unsigned long s_magic;
 	struct file_system_type *s_type;
 };
-struct timespec64 { s64 tv_sec; long tv_nsec; };
+struct timespec64 {
+	s64 tv_sec;
+	long tv_nsec;
+};
 struct inode {
 	umode_t i_mode;
 	kuid_t i_uid;
@@ -122,12 +146,16 @@ struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;
 };
-struct files_struct { struct fdtable *fdt; };
+struct files_struct {
+	struct fdtable *fdt;
+};
 struct fs_struct {
 	struct path root;
 	struct path pwd;
 };
-struct filename { const char *name; };
+struct filename {
+	const char *name;
+};
 struct open_flags {
 	int open_flag;
 	umode_t mode;
@@ -137,10 +165,14 @@ struct cred {
 	kuid_t uid, suid, euid, fsuid;
 	kgid_t gid, sgid, egid, fsgid;
 	/* Eight bytes on every kernel; read as such (compat.h). */
-	struct { u64 val; } cap_permitted, cap_effective;
+	struct {
+		u64 val;
+	} cap_permitted, cap_effective;
 };
 
-struct tty_struct { char name[64]; };
+struct tty_struct {
+	char name[64];
+};
 struct signal_struct {
 	atomic_t live;
 	int group_exit_code;
@@ -157,13 +189,17 @@ struct kernfs_node {
 	const char *name;
 	u64 id;
 };
-struct cgroup_root { int hierarchy_id; };
+struct cgroup_root {
+	int hierarchy_id;
+};
 struct cgroup {
 	int level;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
 };
-struct cgroup_subsys_state { struct cgroup *cgroup; };
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
 struct css_set {
 	struct cgroup_subsys_state *subsys[4];
 	struct cgroup *dfl_cgrp;
@@ -200,7 +236,9 @@ struct linux_binprm {
 	int envc;
 };
 
-struct in6_addr { u8 bytes[16]; };
+struct in6_addr {
+	u8 bytes[16];
+};
 struct sock_common {
 	u32 skc_daddr;
 	u32 skc_rcv_saddr;
@@ -218,10 +256,14 @@ struct socket {
 	short type;
 	struct sock *sk;
 };
-struct sockaddr_storage { u16 ss_family; };
+struct sockaddr_storage {
+	u16 ss_family;
+};
 
 /* Contexts of the per-system-call tracepoints. */
-struct trace_entry { int pid; };
+struct trace_entry {
+	int pid;
+};
 struct trace_event_raw_sys_enter {
 	struct trace_entry ent;
 	long id;

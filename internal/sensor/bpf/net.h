@@ -24,7 +24,7 @@ struct sockaddr_in6_ {
  * a copy in kernel memory if addr_kernel, else the caller's.
  */
 static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u64 addr,
-							   bool addr_kernel, long ret)
+							  bool addr_kernel, long ret)
 {
 	struct task_struct *t = current_task();
 	struct file *f = (void *)file;
@@ -83,12 +83,13 @@ static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u6
 		*(u32 *)r->laddr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
 		*(u32 *)r->raddr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
 	} else {
-		bpf_probe_read_kernel(r->laddr, 16,
-				      (void *)sk + bpf_core_field_offset(struct sock,
-									 __sk_common.skc_v6_rcv_saddr));
-		bpf_probe_read_kernel(r->raddr, 16,
-				      (void *)sk + bpf_core_field_offset(struct sock,
-									 __sk_common.skc_v6_daddr));
+		bpf_probe_read_kernel(
+			r->laddr, 16,
+			(void *)sk +
+				bpf_core_field_offset(struct sock, __sk_common.skc_v6_rcv_saddr));
+		bpf_probe_read_kernel(
+			r->raddr, 16,
+			(void *)sk + bpf_core_field_offset(struct sock, __sk_common.skc_v6_daddr));
 	}
 	if (kind == REC_CONNECT && (!r->rport || ret < 0)) {
 		if (a.family == AF_INET_) {

@@ -14,8 +14,7 @@
  * longer than PATH_MAX_BYTES, and the path is cut at the root's end and said
  * so in *flags.
  */
-SUBPROG int put_path(struct scratch *s, struct rec_str *out, u16 *flags, u64 vfsmnt,
-			       u64 dent)
+SUBPROG int put_path(struct scratch *s, struct rec_str *out, u16 *flags, u64 vfsmnt, u64 dent)
 {
 	struct vfsmount *vm = (void *)vfsmnt;
 	struct dentry *d = (void *)dent;
@@ -51,7 +50,8 @@ SUBPROG int put_path(struct scratch *s, struct rec_str *out, u16 *flags, u64 vfs
 					*flags |= RF_DETACHED;
 					if (off == begin) {
 						name = BPF_CORE_READ(d, d_name.name);
-						n = bpf_probe_read_kernel_str(AT(s, off), 256, name);
+						n = bpf_probe_read_kernel_str(AT(s, off), 256,
+									      name);
 						if (n > 0 && n <= 256)
 							*poff = off + n;
 					}

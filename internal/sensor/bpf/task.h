@@ -68,8 +68,7 @@ static __always_inline void fill_ids(struct rec_ids *i, const struct cred *c)
 }
 
 /* Namespaces, capabilities, terminal, cgroup, working directory. */
-static __always_inline void fill_proc(struct scratch *s, struct rec_proc *r,
-				      struct task_struct *t)
+static __always_inline void fill_proc(struct scratch *s, struct rec_proc *r, struct task_struct *t)
 {
 	const struct cred *c = t->cred;
 	struct task_struct *up = BPF_CORE_READ(t, real_parent, group_leader);
@@ -102,7 +101,8 @@ static __always_inline void fill_proc(struct scratch *s, struct rec_proc *r,
 	tty = BPF_CORE_READ(t, signal, tty);
 	if (tty)
 		bpf_probe_read_kernel_str(r->tty, sizeof(r->tty),
-					  (void *)tty + bpf_core_field_offset(struct tty_struct, name));
+					  (void *)tty +
+						  bpf_core_field_offset(struct tty_struct, name));
 	fill_cgroup(s, r, t);
 	mnt = (u64)BPF_CORE_READ(t, fs, pwd.mnt);
 	dent = (u64)BPF_CORE_READ(t, fs, pwd.dentry);
