@@ -25,6 +25,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/clewsec/clew/internal/client"
 	"github.com/clewsec/clew/internal/event"
@@ -474,6 +475,13 @@ func TestEventViews(t *testing.T) {
 			t.Errorf("%s: %s", field, d)
 		}
 	}
+	var text strings.Builder
+	for _, span := range v.Text {
+		text.WriteString(span.T)
+	}
+	if want := "tool emptied /var/lib/app/data/000005.log"; text.String() != want {
+		t.Errorf("text %q, want %q", text.String(), want)
+	}
 	if _, ok := v.Fields.Fields["open.retval"]; ok {
 		t.Error("a field that is zero is shown")
 	}
@@ -482,7 +490,7 @@ func TestEventViews(t *testing.T) {
 		t.Errorf("by id: %v", byID.Items)
 	}
 	for name, req := range map[string]*clewv1.SearchEventsRequest{
-		"kind": {Kinds: []string{"nonsense"}}, "id": {Ids: []string{"ev_1"}}, "cursor": {Cursor: "nonsense"},
+		"time": {From: &timestamppb.Timestamp{Seconds: 1 << 40}}, "kind": {Kinds: []string{"nonsense"}}, "id": {Ids: []string{"ev_1"}}, "cursor": {Cursor: "nonsense"},
 	} {
 		if _, err := f.client.Events.SearchEvents(context.Background(), connect.NewRequest(req)); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%s: error %v", name, err)

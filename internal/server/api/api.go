@@ -366,11 +366,11 @@ func (a *API) query(m *clewv1.SearchEventsRequest) (store.Query, error) {
 		return q, err
 	}
 	q.Kinds = kinds
-	if m.From != nil {
-		q.From = m.From.AsTime().UnixNano()
+	if q.From, err = nanoseconds(m.From); err != nil {
+		return q, err
 	}
-	if m.To != nil {
-		q.To = m.To.AsTime().UnixNano()
+	if q.To, err = nanoseconds(m.To); err != nil {
+		return q, err
 	}
 	if m.ContextKey != "" {
 		q.ContextKeys = []string{m.ContextKey}
@@ -390,6 +390,19 @@ func (a *API) query(m *clewv1.SearchEventsRequest) (store.Query, error) {
 		q.IDs = append(q.IDs, e)
 	}
 	return q, nil
+}
+
+// nanoseconds is a time of a question, 0 when none is given. The store's times
+// end in the year 2262.
+func nanoseconds(t *timestamppb.Timestamp) (int64, error) {
+	if t == nil {
+		return 0, nil
+	}
+	const end = 9_223_372_036
+	if t.CheckValid() != nil || t.Seconds >= end || t.Seconds <= -end {
+		return 0, invalid("there are no events at that time")
+	}
+	return t.AsTime().UnixNano(), nil
 }
 
 func kindsOf(names []string) ([]event.Kind, error) {

@@ -11,6 +11,7 @@ import (
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 	"github.com/clewsec/clew/internal/server/apijson"
 	"github.com/clewsec/clew/internal/server/graph"
+	"github.com/clewsec/clew/internal/server/timeline"
 	"github.com/clewsec/clew/internal/store"
 )
 
@@ -83,6 +84,7 @@ func View(agent, host string, e *event.Event, proc, parent *event.Process) *clew
 	if len(e.ContextKeys) > 0 {
 		v.ContextKey = e.ContextKeys[0]
 	}
+	v.Text = words(agent, e, proc, parent)
 	f := fields(v.Fields.Fields)
 	if proc != nil {
 		collect(f, "process.", event.ProcessFields, proc)
@@ -113,6 +115,21 @@ func View(agent, host string, e *event.Event, proc, parent *event.Process) *clew
 	}
 	apijson.Clean(v)
 	return v
+}
+
+// words says in a sentence what the event is.
+func words(agent string, e *event.Event, proc, parent *event.Process) []*clewv1.Span {
+	p := graph.Placed{Item: graph.Item{Agent: agent, Event: e}}
+	if proc != nil {
+		p.Actor.Label = graph.ProgramName(proc)
+		if e.Kind == event.KindExec {
+			p.Actor.Label = graph.Short(proc.CommandLine(), 200)
+		}
+	}
+	if parent != nil {
+		p.Parent.Label = graph.ProgramName(parent)
+	}
+	return timeline.Describe(p, proc)
 }
 
 type fields map[string]*structpb.Value
