@@ -24,6 +24,9 @@ type Config struct {
 	// AgentVersion is the level that agent_version constraints are judged
 	// by; empty means DefaultAgentVersion.
 	AgentVersion string
+	// OwnRatesOnly leaves out the rate of rules that state none, for those who
+	// want every verdict.
+	OwnRatesOnly bool
 }
 
 // Status is what became of a rule.

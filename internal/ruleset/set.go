@@ -90,6 +90,7 @@ func (s *Set) add(d *ruleDef, programs []*program) {
 	rule := &d.Rule
 	s.rules = append(s.rules, rule)
 	limit := newLimiter(rule)
+	limit.free = s.cfg.OwnRatesOnly && rule.Every == 0
 	for _, p := range programs {
 		k, ok := event.KindByName(p.Kind)
 		if !ok {

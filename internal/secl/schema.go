@@ -133,6 +133,18 @@ func complete[T any](t Type, list bool, g *Getters[T]) bool {
 	return false
 }
 
+// Map returns a schema with the same names, each field passed through f, which
+// must keep its description and may replace how it is read.
+func (s *Schema[E, N]) Map(f func(Field[E, N]) Field[E, N]) *Schema[E, N] {
+	out := *s
+	out.fields = make(map[string]*Field[E, N], len(s.fields))
+	for name, old := range s.fields {
+		n := f(*old)
+		out.fields[name] = &n
+	}
+	return &out
+}
+
 // Names returns the names of all fields, sorted. The slice must not be
 // changed.
 func (s *Schema[E, N]) Names() []string { return s.names }
