@@ -29,6 +29,7 @@ type Options struct {
 
 const (
 	maxEvents  = 20000 // of one story's picture
+	maxKeys    = 2000  // contexts that are asked for all their events
 	maxDerived = 10000 // looked at in a context with a derived key
 	maxEntries = 16    // contexts of which it is asked where they came from
 	before     = 10 * 1e9
@@ -77,6 +78,7 @@ func (f *Fold) Sketch(id string, opt Options) (*Sketch, error) {
 	if opt.AsOf == 0 {
 		opt.AsOf = f.last
 	}
+	s.sort()
 	p := &Sketch{opt: opt, head: f.headOf(s, opt.AsOf), agent: f.describe(s.agent()), signals: s.signals(), decisions: s.decisions()}
 	for _, c := range s.contexts {
 		if c.rec != nil {
@@ -178,18 +180,24 @@ func (p *Sketch) events(src Source) (items []graph.Item, truncated bool, err err
 	}
 	var keys []string
 	from := p.head.First
-	for _, c := range p.contexts {
+	contexts := slices.Clone(p.contexts)
+	slices.SortStableFunc(contexts, func(x, y *event.Context) int { return cmp.Compare(x.At, y.At) })
+	for _, c := range contexts {
 		if c.Episodic {
 			keys = append(keys, c.Key)
 			from = min(from, c.At)
 		}
+	}
+	if len(keys) > maxKeys {
+		// Those that were opened first; the signals of the others are known.
+		keys, truncated = keys[:maxKeys], true
 	}
 	if len(keys) > 0 {
 		list, more, err := src.ContextEvents(agent, keys, max(from-before, 0), latestTime, maxEvents)
 		if err != nil {
 			return nil, false, err
 		}
-		truncated = more
+		truncated = truncated || more
 		add(list)
 	}
 	for i := range p.units {

@@ -56,6 +56,10 @@ type Fold struct {
 	wanted   map[string][]Triage // triage of stories not seen yet
 	last     int64               // time of the newest record
 	refused  uint64
+
+	// What the record being added has done so far.
+	touched map[*storyState]bool
+	gone    map[string]bool // ids that were, and perhaps still are
 }
 
 type contextID struct{ agent, key string }
@@ -83,10 +87,14 @@ type contextState struct {
 	rec       *event.Context // nil until its record is seen
 	units     []*unit        // sorted by time; one if the key is episodic
 	links     map[*linkState]bool
+	made      map[event.ContextLink]bool // links that lead away from here
 	children  map[*contextState]bool
 	triage    []anchoredTriage
 	lastEvent int64
 	story     *storyState // of an episodic context, signals of its own or not
+	touched   bool        // it has a signal, or an end of a link that joins
+	reached   bool        // a link that joins leads here,
+	reachedAt int64       // the first at this time
 }
 
 type anchoredTriage struct {
@@ -97,6 +105,7 @@ type anchoredTriage struct {
 type linkState struct {
 	from, to *contextState
 	rec      event.ContextLink
+	joined   bool // it has been followed
 }
 
 // A unit is what joins and parts as one: an episodic context, or an episode of
@@ -115,12 +124,16 @@ type keptKey struct {
 	bucket int64
 }
 
+// A storyState is contexts that belong together. It is a story once it has an
+// id: contexts without signals have none.
 type storyState struct {
 	id       string
-	contexts []*contextState // sorted by agent and key
-	units    []*unit         // sorted by anchor
-	links    []*linkState    // sorted
-	head     *Head           // nil when it must be made anew
+	contexts []*contextState
+	units    []*unit
+	links    []*linkState
+	anchor   *unit // the unit with the smallest anchor
+	sorted   bool  // the lists are
+	head     *Head // nil when it must be made anew
 
 	// The head after some days without signals, and which head it was made of.
 	faded, fadedFrom *Head
@@ -146,6 +159,8 @@ func NewFold(cfg Config) *Fold {
 		anchors:  map[string]anchor{},
 		triage:   map[Triage]bool{},
 		wanted:   map[string][]Triage{},
+		touched:  map[*storyState]bool{},
+		gone:     map[string]bool{},
 	}
 }
 
@@ -350,19 +365,45 @@ func (f *Fold) place(c *contextState, u *unit) []string {
 			hi++
 		}
 	}
-	if hi-lo == 1 && c.units[lo].first <= u.first && c.units[lo].story != nil {
-		// The common case: one more signal in a story that is there.
-		s := c.units[lo].story
-		f.merge(c.units[lo], u)
-		s.head = nil
-		return []string{s.id}
+	if lo == hi {
+		c.units = slices.Insert(c.units, i, u)
+	} else {
+		into := c.units[lo]
+		f.merge(into, u)
+		for _, n := range c.units[lo+1 : hi] {
+			f.merge(into, n)
+			f.drop(n.story)
+		}
+		c.units = slices.Delete(c.units, lo+1, hi)
+		u = into
 	}
-	near := slices.Clone(c.units[lo:hi])
-	for _, n := range near {
-		f.merge(u, n)
+	f.anchors[storyID(u.first, c.id.key)] = anchor{c, u.first}
+	if !c.episodic() {
+		f.episode(c, u)
+		return f.settle()
 	}
-	c.units = slices.Replace(c.units, lo, hi, u)
-	return f.regroup(c, near)
+	s := f.storyOf(c)
+	if u.story == nil {
+		u.story = s
+		s.units = append(s.units, u)
+	}
+	if s.anchor == nil || compareAnchors(u, s.anchor) < 0 {
+		s.anchor = u
+	}
+	f.touched[s] = true
+	f.touch(c) // s may go into another
+	return f.settle()
+}
+
+// episode makes the unit of a context with a derived key a story, if it is one.
+func (f *Fold) episode(c *contextState, u *unit) {
+	if u.story == nil {
+		if !tells(u) {
+			return
+		}
+		u.story = &storyState{contexts: []*contextState{c}, units: []*unit{u}, anchor: u}
+	}
+	f.touched[u.story] = true
 }
 
 // merge adds what src has to dst.
@@ -413,15 +454,46 @@ func (f *Fold) addContext(a *agentState, r *event.Context) []string {
 	if rec.ParentKey != "" && rec.ParentKey != rec.Key {
 		f.context(a.id, rec.ParentKey).children[c] = true
 	}
-	old := slices.Clone(c.units)
-	if c.episodic() && len(c.units) > 1 {
-		u := &unit{ctx: c, first: c.units[0].first, last: c.units[0].last, kept: map[keptKey][]*event.Event{}}
-		for _, n := range c.units {
-			f.merge(u, n)
+	if !c.episodic() {
+		for _, u := range c.units {
+			f.episode(c, u)
 		}
-		c.units = []*unit{u}
+		return f.settle()
 	}
-	return f.regroup(c, old)
+	for _, u := range c.units {
+		if u.story != c.story {
+			f.drop(u.story) // it was an episode's as long as the key might be shared
+			u.story = nil
+		}
+	}
+	if len(c.units) > 1 {
+		for _, n := range c.units[1:] {
+			f.merge(c.units[0], n)
+		}
+		c.units = c.units[:1]
+	}
+	st := f.storyOf(c)
+	for _, u := range c.units {
+		if u.story == nil {
+			u.story = st
+			st.units = append(st.units, u)
+			if st.anchor == nil || compareAnchors(u, st.anchor) < 0 {
+				st.anchor = u
+			}
+		}
+	}
+	f.touched[st] = true
+	for l := range c.links {
+		f.follow(l)
+	}
+	if len(c.units) > 0 {
+		f.touch(c)
+	}
+	f.descend(f.contexts[contextID{a.id, rec.ParentKey}], c)
+	for child := range c.children {
+		f.descend(c, child)
+	}
+	return f.settle()
 }
 
 // compareContexts orders different records of one key, so that it does not
@@ -448,17 +520,17 @@ func (f *Fold) addLink(a *agentState, r *event.ContextLink) []string {
 		return nil
 	}
 	from, to := f.context(a.id, r.FromContext), f.context(a.id, r.ToContext)
-	for l := range from.links {
-		if l.rec == *r {
-			return nil
-		}
-	}
-	l := &linkState{from: from, to: to, rec: *r}
-	from.links[l], to.links[l] = true, true
-	if !l.joins() {
+	if from.made[*r] {
 		return nil
 	}
-	return f.regroup(from, from.units)
+	if from.made == nil {
+		from.made = map[event.ContextLink]bool{}
+	}
+	from.made[*r] = true
+	l := &linkState{from: from, to: to, rec: *r}
+	from.links[l], to.links[l] = true, true
+	f.follow(l)
+	return f.settle()
 }
 
 // joins tells whether the link may carry a story: both ends are known to be
@@ -513,153 +585,144 @@ func (s *storyState) span() (first, last int64) {
 	return first, last
 }
 
-// reached is when the first link led to a context.
-func (c *contextState) reached() (at int64, ok bool) {
-	for l := range c.links {
-		if l.to == c && l.joins() && (!ok || l.rec.At < at) {
-			at, ok = l.rec.At, true
-		}
+// storyOf is what an episodic context belongs to.
+func (f *Fold) storyOf(c *contextState) *storyState {
+	if c.story == nil {
+		c.story = &storyState{contexts: []*contextState{c}}
 	}
-	return at, ok
+	return c.story
 }
 
-// touched tells whether a context has a signal or an end of a link.
-func (c *contextState) touched() bool {
-	if len(c.units) > 0 {
-		return true
-	}
-	for l := range c.links {
-		if l.joins() {
-			return true
-		}
-	}
-	return false
-}
-
-// descends tells whether child was opened inside its parent after a link had
-// led there. What opens inside a context that is hot is linked by a record;
-// one that was only reached need not be hot.
-func descends(parent, child *contextState) bool {
-	if !parent.episodic() || !child.episodic() || child.rec.ParentKey != parent.id.key || !child.touched() {
-		return false
-	}
-	at, ok := parent.reached()
-	return ok && at <= child.rec.At
-}
-
-// neighbours calls yield for each context that belongs with c.
-func (f *Fold) neighbours(c *contextState, yield func(*contextState)) {
-	if !c.episodic() {
+// follow joins the ends of a link, if it may join them.
+func (f *Fold) follow(l *linkState) {
+	if l.joined || !l.joins() {
 		return
 	}
-	for l := range c.links {
-		if l.joins() {
-			yield(l.from)
-			yield(l.to)
-		}
-	}
-	if c.rec.ParentKey != "" {
-		if p := f.contexts[contextID{c.id.agent, c.rec.ParentKey}]; p != nil && descends(p, c) {
-			yield(p)
-		}
-	}
-	for child := range c.children {
-		if descends(c, child) {
-			yield(child)
+	l.joined = true
+	s := f.join(l.from, l.to)
+	s.links = append(s.links, l)
+	f.touch(l.from)
+	f.touch(l.to)
+	if to := l.to; !to.reached || l.rec.At < to.reachedAt {
+		to.reached, to.reachedAt = true, l.rec.At
+		for child := range to.children {
+			f.descend(to, child)
 		}
 	}
 }
 
-// regroup finds anew which story the units of c belong to. Records only ever
-// add what joins, so what was together stays together. gone are units that c
-// had before.
-func (f *Fold) regroup(c *contextState, gone []*unit) (changed []string) {
-	before := map[*storyState]bool{}
-	for _, u := range gone {
-		if u.story != nil {
-			before[u.story] = true
-		}
+// touch notes that a context has a signal or an end of a link.
+func (f *Fold) touch(c *contextState) {
+	if c.touched {
+		return
 	}
-	if !c.episodic() {
-		for s := range before {
-			delete(f.stories, s.id)
-		}
-		var now []*storyState
-		for _, u := range c.units {
-			if u.story == nil || before[u.story] {
-				if s := f.storyOf([]*contextState{c}, []*unit{u}); s != nil {
-					now = append(now, s)
-				}
-			}
-		}
-		return f.changes(before, now)
+	c.touched = true
+	if c.rec != nil {
+		f.descend(f.contexts[contextID{c.id.agent, c.rec.ParentKey}], c)
 	}
+}
 
-	seen := map[*contextState]bool{c: true}
-	members := []*contextState{c}
-	for i := 0; i < len(members); i++ {
-		f.neighbours(members[i], func(n *contextState) {
-			if !seen[n] {
-				seen[n] = true
-				members = append(members, n)
-			}
-		})
+// descend joins a context to its parent when it was opened after a link had
+// led there. What opens inside a context that is hot is linked by a record; one
+// that was only reached need not be hot.
+func (f *Fold) descend(parent, child *contextState) {
+	if parent == nil || !parent.episodic() || !child.episodic() || child.rec.ParentKey != parent.id.key ||
+		!child.touched || !parent.reached || parent.reachedAt > child.rec.At {
+		return
 	}
-	slices.SortFunc(members, func(x, y *contextState) int {
+	f.join(parent, child)
+}
+
+// join makes what two contexts belong to one. The smaller part moves: however
+// many contexts there are, each moves a few times only.
+func (f *Fold) join(x, y *contextState) *storyState {
+	a, b := f.storyOf(x), f.storyOf(y)
+	if a == b {
+		f.touched[a] = true
+		return a
+	}
+	if len(a.contexts) < len(b.contexts) {
+		a, b = b, a
+	}
+	for _, c := range b.contexts {
+		c.story = a
+	}
+	for _, u := range b.units {
+		u.story = a
+	}
+	a.contexts = append(a.contexts, b.contexts...)
+	a.units = append(a.units, b.units...)
+	a.links = append(a.links, b.links...)
+	if a.anchor == nil || b.anchor != nil && compareAnchors(b.anchor, a.anchor) < 0 {
+		a.anchor = b.anchor
+	}
+	f.drop(b)
+	f.touched[a] = true
+	return a
+}
+
+// drop takes a story away that went into another.
+func (f *Fold) drop(s *storyState) {
+	if s == nil {
+		return
+	}
+	delete(f.touched, s)
+	if s.id != "" {
+		f.gone[s.id] = true
+		delete(f.stories, s.id)
+		s.id = ""
+	}
+}
+
+// settle gives what has changed its id, and says what it is: first the ids of
+// stories that are, then of those that went into them.
+func (f *Fold) settle() (changed []string) {
+	for s := range f.touched {
+		s.head, s.sorted = nil, false
+		if s.anchor == nil {
+			continue // no signal
+		}
+		id := storyID(s.anchor.first, s.anchor.ctx.id.key)
+		if s.id != id {
+			if s.id != "" {
+				f.gone[s.id] = true
+				delete(f.stories, s.id)
+			}
+			s.id = id
+			f.stories[id] = s
+			f.anchors[id] = anchor{s.anchor.ctx, s.anchor.first}
+		}
+		changed = append(changed, id)
+	}
+	slices.Sort(changed)
+	n := len(changed)
+	for id := range f.gone {
+		if !slices.Contains(changed[:n], id) {
+			changed = append(changed, id)
+		}
+	}
+	slices.Sort(changed[n:])
+	clear(f.touched)
+	clear(f.gone)
+	return changed
+}
+
+func compareAnchors(x, y *unit) int {
+	return cmp.Or(cmp.Compare(x.first, y.first), strings.Compare(x.ctx.id.key, y.ctx.id.key), strings.Compare(x.ctx.id.agent, y.ctx.id.agent))
+}
+
+// sort puts the story's parts in an order that does not depend on that of the
+// records.
+func (s *storyState) sort() {
+	if s.sorted {
+		return
+	}
+	s.sorted = true
+	slices.SortFunc(s.contexts, func(x, y *contextState) int {
 		return cmp.Or(strings.Compare(x.id.agent, y.id.agent), strings.Compare(x.id.key, y.id.key))
 	})
-	var units []*unit
-	for _, m := range members {
-		for _, u := range m.units {
-			units = append(units, u)
-			if u.story != nil {
-				before[u.story] = true
-			}
-		}
-	}
-	for s := range before {
-		delete(f.stories, s.id)
-	}
-	var now []*storyState
-	if s := f.storyOf(members, units); s != nil {
-		now = append(now, s)
-	}
-	return f.changes(before, now)
-}
-
-// storyOf makes the story of units, if it is one.
-func (f *Fold) storyOf(contexts []*contextState, units []*unit) *storyState {
-	for _, u := range units {
-		u.story = nil
-	}
-	if len(units) == 0 || !tells(units) {
-		return nil
-	}
-	slices.SortFunc(units, func(x, y *unit) int {
-		return cmp.Or(cmp.Compare(x.first, y.first), strings.Compare(x.ctx.id.key, y.ctx.id.key), strings.Compare(x.ctx.id.agent, y.ctx.id.agent))
-	})
-	s := &storyState{id: storyID(units[0].first, units[0].ctx.id.key), contexts: contexts, units: units}
-	for _, u := range units {
-		u.story = s
-		f.anchors[storyID(u.first, u.ctx.id.key)] = anchor{u.ctx, u.first}
-	}
-	links := map[*linkState]bool{}
-	for _, c := range contexts {
-		if c.episodic() {
-			c.story = s
-		}
-		for l := range c.links {
-			if l.joins() {
-				links[l] = true
-			}
-		}
-	}
-	for l := range links {
-		s.links = append(s.links, l)
-	}
+	slices.SortFunc(s.units, compareAnchors)
 	slices.SortFunc(s.links, compareLinks)
-	f.stories[s.id] = s
-	return s
 }
 
 func compareLinks(x, y *linkState) int {
@@ -669,40 +732,20 @@ func compareLinks(x, y *linkState) int {
 		strings.Compare(a.Reason, b.Reason), cmp.Compare(a.Weight, b.Weight), cmp.Compare(a.Expires, b.Expires))
 }
 
-// tells says whether units are worth a story. What is not: signals of one rule
-// of low severity in a context that only stands for a whole host or service.
-func tells(units []*unit) bool {
+// tells says whether an episode of a context with a derived key is worth a
+// story. What is not: signals of one rule of low severity, in what only stands
+// for a whole host or service.
+func tells(u *unit) bool {
 	rules := map[string]bool{}
-	for _, u := range units {
-		if u.ctx.episodic() {
-			return true
-		}
-		for k, list := range u.kept {
-			rules[k.rule] = true
-			for _, e := range list {
-				if graph.SeverityOf(e) >= graph.Medium {
-					return true
-				}
+	for k, list := range u.kept {
+		rules[k.rule] = true
+		for _, e := range list {
+			if graph.SeverityOf(e) >= graph.Medium {
+				return true
 			}
 		}
 	}
 	return len(rules) > 1
-}
-
-// changes lists the ids of stories that are, then of those that went into them.
-func (f *Fold) changes(before map[*storyState]bool, now []*storyState) (changed []string) {
-	for _, s := range now {
-		changed = append(changed, s.id)
-	}
-	slices.Sort(changed)
-	n := len(changed)
-	for s := range before {
-		if !slices.Contains(changed, s.id) {
-			changed = append(changed, s.id)
-		}
-	}
-	slices.Sort(changed[n:])
-	return changed
 }
 
 var base32hex = base32.HexEncoding.WithPadding(base32.NoPadding)
@@ -843,8 +886,7 @@ func (f *Fold) Forget(beforeNS int64) (stories int) {
 			}
 		}
 	}
-	gone := map[*contextState]bool{}
-	for id, c := range f.contexts {
+	lastOf := func(c *contextState) int64 {
 		last := c.lastEvent
 		if c.rec != nil {
 			last = max(last, c.rec.At)
@@ -852,10 +894,28 @@ func (f *Fold) Forget(beforeNS int64) (stories int) {
 		for l := range c.links {
 			last = max(last, l.rec.At)
 		}
+		return last
+	}
+	// What belongs together without being a story goes together.
+	together := map[*storyState]int64{}
+	for _, c := range f.contexts {
+		if c.story != nil {
+			together[c.story] = max(together[c.story], lastOf(c))
+		}
+	}
+	gone := map[*contextState]bool{}
+	for id, c := range f.contexts {
 		if !c.episodic() {
 			c.units = slices.DeleteFunc(c.units, func(u *unit) bool { return u.last < beforeNS })
 		}
-		if last < beforeNS && c.story == nil && len(c.children) == 0 {
+		last := lastOf(c)
+		if c.story != nil {
+			last = together[c.story]
+			if c.story.id != "" {
+				continue
+			}
+		}
+		if last < beforeNS && len(c.children) == 0 {
 			delete(f.contexts, id)
 			gone[c] = true
 		}

@@ -74,6 +74,7 @@ func (f *Fold) FindAt(id string, asOf int64) (Head, bool) {
 func (f *Fold) Len() int { return len(f.stories) }
 
 func (f *Fold) headOf(s *storyState, asOf int64) *Head {
+	s.sort()
 	if s.head == nil {
 		s.head = f.makeHead(s)
 	}
@@ -200,14 +201,23 @@ func (s *storyState) contextViews() (out []*clewv1.StoryContext) {
 		}
 		out = append(out, v)
 	}
-	slices.SortStableFunc(out, func(x, y *clewv1.StoryContext) int {
+	byTime := func(x, y *clewv1.StoryContext) int {
 		return cmp.Or(cmp.Compare(x.At.GetSeconds(), y.At.GetSeconds()), cmp.Compare(x.At.GetNanos(), y.At.GetNanos()))
-	})
+	}
+	if len(out) > maxListed {
+		// Those with the most signals are listed.
+		slices.SortStableFunc(out, func(x, y *clewv1.StoryContext) int { return cmp.Or(cmp.Compare(y.Signals, x.Signals), byTime(x, y)) })
+		out = out[:maxListed]
+	}
+	slices.SortStableFunc(out, byTime)
 	return out
 }
 
+// maxListed bounds the contexts and the links that a story lists.
+const maxListed = 200
+
 func (s *storyState) linkViews() (out []*clewv1.StoryLink) {
-	for _, l := range s.links {
+	for _, l := range s.links[:min(len(s.links), maxListed)] {
 		v := &clewv1.StoryLink{FromContext: l.rec.FromContext, ToContext: l.rec.ToContext, Type: l.rec.Type, Weight: l.rec.Weight,
 			Reason: l.rec.Reason, At: graph.Time(l.rec.At)}
 		if !l.rec.Event.IsZero() {

@@ -471,3 +471,28 @@ func BenchmarkAdd(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(h.recs)), "ns/record")
 }
+
+// BenchmarkHub is a session in which very many contexts are opened.
+func BenchmarkHub(b *testing.B) {
+	const n = 20000
+	var recs []*event.SpoolRecord
+	at := int64(1763758500) * 1e9
+	recs = append(recs, &event.SpoolRecord{Context: &event.Context{Key: "hub", Episodic: true, At: at}}, lone("hub", at, 1, "r", "high"))
+	for i := range n {
+		key := fmt.Sprintf("c%d", i)
+		recs = append(recs,
+			&event.SpoolRecord{Context: &event.Context{Key: key, ParentKey: "hub", Episodic: true, At: at + int64(i)}},
+			&event.SpoolRecord{Link: &event.ContextLink{FromContext: "hub", ToContext: key, Type: "parent", Weight: 0.9, At: at + int64(i)}})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		f := NewFold(Config{})
+		for _, r := range recs {
+			f.Add(testAgent, r)
+		}
+		if f.Len() != 1 {
+			b.Fatal(f.Len())
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(recs)), "ns/record")
+}
