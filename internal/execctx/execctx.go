@@ -159,12 +159,21 @@ func (t *Tracker) Enter(ev *event.Event, res *Result) {
 }
 
 // Observe remembers what the event may lead to, after rules ran: heat when it
-// is a signal, files that it wrote.
+// is a signal of weight, files that it wrote.
 func (t *Tracker) Observe(ev *event.Event, res *Result) {
-	if len(ev.Signals) > 0 {
+	if heats(ev.Signals) {
 		t.heatUp(ev, res)
 	}
 	t.trace(ev)
+}
+
+// heats tells whether signals make a context hot. A low one does not: it is
+// part of many people's day, and a hot context is kept whole and joined with
+// what opens inside it.
+func heats(signals []event.Signal) bool {
+	return slices.ContainsFunc(signals, func(s event.Signal) bool {
+		return s.Severity == "medium" || s.Severity == "high" || s.Severity == "critical"
+	})
 }
 
 // Hot tells whether an episodic context of the process is hot. A derived one

@@ -122,6 +122,45 @@ func TestFileLinksContexts(t *testing.T) {
 	}
 }
 
+// A low signal is part of many people's day: it makes no context hot, so what
+// opens inside is not joined to it.
+func TestLowSignalsDoNotHeat(t *testing.T) {
+	for severity, want := range map[string]int{"info": 0, "low": 0, "medium": 1, "critical": 1} {
+		b, init := streamtest.New()
+		d := b.Spawn(init, "/usr/bin/evil0", nil, streamtest.Setsid)
+		b.Spawn(d, "/usr/bin/other", nil, streamtest.Setsid)
+		p, err := pipeline.New(pipeline.Config{Rules: graded(severity), Layers: layers()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		links := 0
+		for _, r := range b.Records {
+			if err := p.Push(clone(t, r), func(s *event.SpoolRecord) error {
+				if s.Link != nil {
+					links++
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if links != want {
+			t.Errorf("after a %s signal %d links, want %d", severity, links, want)
+		}
+	}
+}
+
+// graded raises signals of one severity.
+type graded string
+
+func (g graded) Eval(ev *event.Event, out []event.Signal) []event.Signal {
+	out = rules{}.Eval(ev, out)
+	for i := range out {
+		out[i].Severity = string(g)
+	}
+	return out
+}
+
 // Whoever reads the spool in order knows every node, context and parent that a
 // record names.
 func TestNothingIsNamedBeforeItIsSent(t *testing.T) {
