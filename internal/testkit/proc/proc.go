@@ -193,7 +193,7 @@ func (c *Clew) WaitOK(ctx context.Context) (Status, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		out, err := c.Run(ctx, "status", "--wait", "30s", "--json")
+		out, err := c.Run(ctx, "status", "--wait", "60s", "--json")
 		got <- answer{out, err}
 	}()
 	select {
