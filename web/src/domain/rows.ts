@@ -26,9 +26,10 @@ export function rows(graph: Graph, layout: Layout, closed: ReadonlySet<string>):
     const node = byId.get(id)!;
     const children = layout.children.get(id) ?? [];
     const ways = across(graph, id).filter((a) => a.forward);
-    const fold = node.expandToken !== "";
-    const expandable = fold || children.length + ways.length > 0;
-    const expanded = !fold && expandable && !closed.has(id);
+    const inside = children.length + ways.length > 0;
+    // A fold may have children of its own: folded ancestors lead to what they started.
+    const expandable = inside || node.expandToken !== "";
+    const expanded = inside && !closed.has(id);
     const depth = level(layout, id);
     out.push({
       key: id,

@@ -107,6 +107,7 @@ export const growing: fc.Arbitrary<Graph> = fc
       nodes.push(
         node(`n${String(i).padStart(3, "0")}`, {
           kind: item.kind,
+          expandToken: item.kind === "group" ? `g${i}` : "",
           severity: item.severity,
           laneId: parent && item.root < 9 ? parent.laneId : item.lane,
           treeParentId: parent?.id ?? "",

@@ -78,6 +78,13 @@ describe("rows of the tree view", () => {
     expect(list.find((r) => r.key === "e")).toMatchObject({ expandable: true, expanded: false });
   });
 
+  it("shows what folded ancestors started", () => {
+    const h = graph([node("a", { kind: "ancestors", expandToken: "a" }), node("b", { treeParentId: "a" })]);
+    const list = rows(h, layout(h), new Set());
+    expect(list.map((r) => r.key)).toEqual(["a", "b"]);
+    expect(list[0]).toMatchObject({ expandable: true, expanded: true });
+  });
+
   it("has as many node rows as the graph has cards", () => {
     fc.assert(
       fc.property(growing, (random) => {

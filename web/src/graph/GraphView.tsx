@@ -206,7 +206,7 @@ export function GraphView(props: GraphViewProps) {
     }
     switch (event.key) {
       case "ArrowRight":
-        if (n && n.expandToken !== "") {
+        if (n && n.expandToken !== "" && !layout.children.has(id)) {
           event.preventDefault();
           onExpand(n.expandToken);
         } else go(step(layout, id, "in"));
@@ -536,7 +536,7 @@ const Card = memo(function Card(props: CardProps) {
       aria-posinset={props.position}
       aria-setsize={props.size}
       aria-selected={props.selected}
-      aria-expanded={folded ? false : props.hasChildren ? true : undefined}
+      aria-expanded={props.hasChildren ? true : folded ? false : undefined}
       aria-description={props.description || undefined}
       data-node={n.id}
       data-kind={n.kind}

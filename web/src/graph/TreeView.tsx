@@ -100,7 +100,7 @@ export function TreeView({
       case "ArrowRight":
         handled();
         if (r.kind === "see") return go(list.find((x) => x.key === r.target));
-        if (r.node.expandToken !== "") return onExpand(r.node.expandToken);
+        if (r.node.expandToken !== "" && !r.expanded) return onExpand(r.node.expandToken);
         if (r.expandable && !r.expanded) return toggle(r.node.id);
         if (r.expanded) return go(list[i + 1]);
         return;

@@ -103,9 +103,13 @@ export function TimelineView({
     if (selKey !== "" && firstMarked >= 0) virtual.scrollToIndex(firstMarked, { align: "auto" });
   }, [selKey, firstMarked, virtual]);
 
-  const stop = lines.some((l) => l.entry.id === active)
-    ? active
-    : (lines[Math.max(0, firstMarked)]?.entry.id ?? "");
+  // One row takes the focus by Tab, and it must be one that is drawn: the list is virtual.
+  const drawn = virtual.getVirtualItems();
+  const wanted = lines.findIndex((l) => l.entry.id === active);
+  const near = wanted >= 0 ? wanted : firstMarked;
+  const top = virtual.scrollOffset ?? 0;
+  const at = drawn.some((v) => v.index === near) ? near : (drawn.find((v) => v.start >= top)?.index ?? 0);
+  const stop = lines[at]?.entry.id ?? "";
 
   const go = (index: number) => {
     const line = lines[Math.max(0, Math.min(lines.length - 1, index))];
@@ -203,7 +207,7 @@ export function TimelineView({
           style={{ height: virtual.getTotalSize(), position: "relative" }}
           onKeyDown={onKeyDown}
         >
-          {virtual.getVirtualItems().map((v) => {
+          {drawn.map((v) => {
             const { entry: e, depth } = lines[v.index]!;
             return (
               // biome-ignore lint/a11y/useKeyWithClickEvents: the grid handles the keys of its rows
