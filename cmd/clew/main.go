@@ -85,6 +85,7 @@ func newRootCmd() *cobra.Command {
 		return usageError(cmd, err)
 	})
 	root.AddCommand(
+		newBenchCmd(),
 		newDemoCmd(),
 		newDoctorCmd(),
 		newEventsCmd(),
