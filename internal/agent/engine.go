@@ -448,6 +448,9 @@ func (e *engine) cut() {
 // tellLost puts what the spool lost into the stream. A node or a context may
 // have been among it, so all are sent again.
 func (e *engine) tellLost() error {
+	if e.spool.Stats().Failing {
+		return nil // it would be lost, too; the spool adds up until then
+	}
 	lost := e.spool.TakeLost()
 	if len(lost) == 0 {
 		return nil
@@ -547,11 +550,16 @@ func (e *engine) hello() *clewv1.Hello {
 	}
 }
 
-func (e *engine) health() *clewv1.Health {
+// health is how the agent is. What became of each rule does not change while
+// it runs and may be megabytes, so it is said once in a session.
+func (e *engine) health(first bool) *clewv1.Health {
 	st := e.spool.Stats()
 	h := &clewv1.Health{
 		SpoolRecords: st.Records, Lost: e.counters.LostSeen.Load(),
-		RulesLoaded: e.cfg.rules.loaded, Rules: e.cfg.rules.states, Done: e.done.Load(),
+		RulesLoaded: e.cfg.rules.loaded, Done: e.done.Load(),
+	}
+	if first {
+		h.Rules = e.cfg.rules.states
 	}
 	if !e.cfg.live {
 		// In a live stream they have become Lost records and are counted.

@@ -40,7 +40,8 @@ type Queue interface {
 type Config struct {
 	Client clewv1connect.IngestServiceClient
 	Hello  func() *clewv1.Hello
-	Health func() *clewv1.Health
+	// Health is called with true for the first message of a session.
+	Health func(first bool) *clewv1.Health
 	// Resend is called when the server knows no node of this run.
 	Resend func()
 
@@ -228,8 +229,11 @@ func (p *Pusher) session(ctx context.Context) (welcomed bool, err error) {
 
 	health := time.NewTicker(p.cfg.HealthEvery)
 	defer health.Stop()
+	first := true
 	sendHealth := func() error {
-		return send(conn, &clewv1.PushRequest{Body: &clewv1.PushRequest_Health{Health: p.cfg.Health()}})
+		h := p.cfg.Health(first)
+		first = false
+		return send(conn, &clewv1.PushRequest{Body: &clewv1.PushRequest_Health{Health: h}})
 	}
 	if err := sendHealth(); err != nil {
 		return true, p.ended(ctx, err, answers, failed, nil)

@@ -187,7 +187,7 @@ func connected(t *testing.T, s *server, q *memQueue, change func(*Config)) *Push
 	cfg := Config{
 		Client:  NewClient(rt, "http://agent.sock"),
 		Hello:   func() *clewv1.Hello { return &clewv1.Hello{AgentId: "a", Protocol: Protocol} },
-		Health:  func() *clewv1.Health { return &clewv1.Health{SpoolRecords: uint64(q.left())} },
+		Health:  func(bool) *clewv1.Health { return &clewv1.Health{SpoolRecords: uint64(q.left())} },
 		Resend:  func() {},
 		MinWait: time.Millisecond, MaxWait: 5 * time.Millisecond,
 		Log: slog.New(slog.DiscardHandler),

@@ -74,9 +74,14 @@ func (a *Agents) Seen(id string, h *clewv1.Health) {
 		return
 	}
 	s.LastSeen = a.now()
-	if h != nil {
-		s.Health = h
+	if h == nil {
+		return
 	}
+	// What became of the rules is said once in a session.
+	if old := s.Health; old != nil && len(h.Rules) == 0 {
+		h.Rules = old.Rules
+	}
+	s.Health = h
 }
 
 // List returns the agents by id.

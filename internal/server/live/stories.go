@@ -99,10 +99,15 @@ func (s *Stories) Len() int {
 }
 
 // Build draws a story whole. It returns story.ErrNotFound for an unknown id.
+// Records can be folded in while it is drawn.
 func (s *Stories) Build(id string, opt story.Options) (*clewv1.Story, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return story.Build(s.fold, s.src, id, opt)
+	sketch, err := s.fold.Sketch(id, opt)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return sketch.Draw(s.src)
 }
 
 // Keys are the keys of a story's contexts, and its agent.
