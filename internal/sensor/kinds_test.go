@@ -1107,7 +1107,35 @@ func testCgroup(t *testing.T, w *watch) {
 	if c := f.Fork.Child; c.Cgroup != want || c.ContainerID != id {
 		t.Errorf("cgroup %q container %q", c.Cgroup, c.ContainerID)
 	}
-	// Moved.
+	m := moveTo(t, w, dir)
+	c := m.CgroupWrite
+	if c.Cgroup != want || c.CgroupID != st.Ino || c.File.Path != want || c.File.Inode != st.Ino || c.File.Filesystem != fs {
+		t.Errorf("%+v, want %s, %d", c, want, st.Ino)
+	}
+
+	// Where hierarchies are mixed, and the unified one says nothing, the path is
+	// that of a version 1 controller.
+	var pids unix.Statfs_t
+	if unix.Statfs("/sys/fs/cgroup/pids", &pids) != nil || pids.Type != unix.CGROUP_SUPER_MAGIC {
+		return
+	}
+	old := filepath.Join("/sys/fs/cgroup/pids", name)
+	if err := os.Mkdir(old, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(old)
+	if err := unix.Stat(old, &st); err != nil {
+		t.Fatal(err)
+	}
+	c = moveTo(t, w, old).CgroupWrite
+	if c.Cgroup != "/"+name || c.CgroupID != st.Ino || c.File.Filesystem != "cgroup" {
+		t.Errorf("%+v, want %s, %d", c, name, st.Ino)
+	}
+}
+
+// moveTo moves a new process into a cgroup and returns what is said of it.
+func moveTo(t *testing.T, w *watch, dir string) *event.Event {
+	t.Helper()
 	moved := exec.Command(self(t))
 	moved.Env = []string{"CLEW_SENSOR_HELPER=wait"}
 	stdin, err := moved.StdinPipe()
@@ -1126,13 +1154,10 @@ func testCgroup(t *testing.T, w *watch) {
 	}
 	m := w.event(event.KindCgroupWrite, func(e *event.Event) bool { return e.CgroupWrite.PID == uint32(moved.Process.Pid) })
 	checkActor(t, m)
-	c := m.CgroupWrite
-	if c.Cgroup != want || c.CgroupID != st.Ino || c.File.Path != want || c.File.Inode != st.Ino || c.File.Filesystem != fs {
-		t.Errorf("%+v, want %s, %d", c, want, st.Ino)
+	if m.CgroupWrite.MovedStartNS/1e7 != startOf(t, moved.Process.Pid) {
+		t.Errorf("start %d", m.CgroupWrite.MovedStartNS)
 	}
-	if c.MovedStartNS/1e7 != startOf(t, moved.Process.Pid) {
-		t.Errorf("start %d", c.MovedStartNS)
-	}
+	return m
 }
 
 // denied tries what user 1000 may not do.

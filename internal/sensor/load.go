@@ -30,6 +30,7 @@ type kernel struct {
 	// missing are places that this kernel does not have or does not let us
 	// attach to, with the reason.
 	missing map[string]string
+	ended   bool // nothing is attached any more
 }
 
 // cpus is how many CPUs may ever run a program.
@@ -186,6 +187,9 @@ func (k *kernel) attachOne(h *hook) (io.Closer, error) {
 // setPlan loads and attaches what the plan needs, writes the filters, and
 // detaches what it does not need any more.
 func (k *kernel) setPlan(p *kernelPlan) error {
+	if k.ended {
+		return ErrNotRunning
+	}
 	want := make(map[string][]string)
 	for i := range k.hooks {
 		h := &k.hooks[i]
@@ -241,14 +245,20 @@ func (h *hook) place() string {
 	return h.object + "/" + h.prog
 }
 
-// Close takes everything out of the kernel.
-func (k *kernel) Close() error {
+// detach ends all programs and leaves the maps.
+func (k *kernel) detach() error {
 	links := make([]io.Closer, 0, len(k.links))
 	for i, l := range k.links {
 		links = append(links, l)
 		delete(k.links, i)
 	}
-	err := closeAll(links)
+	k.ended = true
+	return closeAll(links)
+}
+
+// Close takes everything out of the kernel.
+func (k *kernel) Close() error {
+	err := k.detach()
 	for name, p := range k.progs {
 		err = errors.Join(err, p.Close())
 		delete(k.progs, name)

@@ -301,6 +301,13 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ringbuf.Reade
 	nextCare := time.Now().Add(housekeeping)
 	for {
 		ended := ctx.Err() != nil
+		if ended {
+			// First nothing more is made, then what there is is read: the
+			// counters and the stream end at the same event.
+			if err := st.s.detach(k); err != nil {
+				return err
+			}
+		}
 		// Whatever was on a ring before this moment is read before any record
 		// younger than it is passed on.
 		watermark := bootNS()
@@ -347,6 +354,16 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ringbuf.Reade
 		}
 		st.take(rec.RawSample)
 	}
+}
+
+// detach ends all programs. Those that run on another CPU have ended, too.
+func (s *Sensor) detach(k *kernel) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := k.detach(); err != nil {
+		return fmt.Errorf("sensor: detach: %w", err)
+	}
+	return nil
 }
 
 // plan puts a changed filter plan into the stream.
