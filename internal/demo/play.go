@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config says how to play. The zero Config is a good one.
@@ -91,10 +94,11 @@ func play(ctx context.Context, cfg Config, kind stageKind) (plan Plan, err error
 	if err != nil {
 		return plan, err
 	}
-	self, err := os.Executable()
+	self, closeSelf, err := program()
 	if err != nil {
 		return plan, err
 	}
+	defer closeSelf()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Args = []string{stageName}
@@ -153,7 +157,7 @@ func play(ctx context.Context, cfg Config, kind stageKind) (plan Plan, err error
 	case ctx.Err() != nil:
 		return plan, context.Cause(ctx)
 	case last.Refused:
-		return plan, fmt.Errorf("%w: %s", errRefused, last.Error)
+		return plan, fmt.Errorf("%w: %s", errRefused, strings.TrimPrefix(last.Error, errRefused.Error()+": "))
 	case last.Error != "":
 		return plan, errors.New(last.Error)
 	case waitErr != nil:
@@ -164,4 +168,65 @@ func play(ctx context.Context, cfg Config, kind stageKind) (plan Plan, err error
 		return plan, fmt.Errorf("step %s was not played", steps[played].Name)
 	}
 	return plan, nil
+}
+
+// program returns a path under which to start the stage: this program's, unless
+// it lies below a directory that everybody can write to, as a checkout below
+// /tmp does. Whatever is started from there is suspicious in its own right, and
+// would make setting the stage a part of the story; a copy in memory stands in
+// for it where the kernel allows that.
+func program() (path string, done func(), err error) {
+	self, err := os.Executable()
+	if err != nil || !belowShared(self) {
+		return self, func() {}, err
+	}
+	copied, err := inMemory(self)
+	if err != nil {
+		return self, func() {}, nil
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", copied.Fd()), func() { copied.Close() }, nil
+}
+
+// belowShared reports whether everybody can write to one of the directories
+// above a file.
+func belowShared(name string) bool {
+	for dir := filepath.Dir(name); ; dir = filepath.Dir(dir) {
+		st, err := os.Stat(dir)
+		if err == nil && st.Mode().Perm()&0o002 != 0 {
+			return true
+		}
+		if dir == filepath.Dir(dir) {
+			return false
+		}
+	}
+}
+
+func inMemory(name string) (_ *os.File, err error) {
+	fd, err := unix.MemfdCreate(stageName, unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3, all are executable
+		fd, err = unix.MemfdCreate(stageName, unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := os.NewFile(uintptr(fd), stageName)
+	defer func() {
+		if err != nil {
+			out.Close()
+		}
+	}()
+	in, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	if _, err := io.Copy(out, in); err != nil {
+		return nil, err
+	}
+	// What is open for writing cannot be executed.
+	ro, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return nil, err
+	}
+	return ro, out.Close()
 }

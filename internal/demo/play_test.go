@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -176,5 +177,31 @@ func TestCronCommand(t *testing.T) {
 		if got, err := cronCommand(name); got != tt.want || err != nil {
 			t.Errorf("%q: %q, %v, want %q", tt.table, got, err, tt.want)
 		}
+	}
+}
+
+func TestProgram(t *testing.T) {
+	if !belowShared("/tmp/a/clew") || belowShared("/usr/bin/clew") {
+		t.Error("/tmp is for everybody, /usr/bin is not")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := inMemory(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the copy has %d bytes, the program %d, or they differ", len(got), len(want))
 	}
 }

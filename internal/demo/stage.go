@@ -163,11 +163,7 @@ func (s *stage) build() error {
 			return err
 		}
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	if err := copyFile(s.path(httpdPath), self, 0o755); err != nil {
+	if err := copyFile(s.path(httpdPath), "/proc/self/exe", 0o755); err != nil {
 		return err
 	}
 	for _, rel := range []string{cronPath, fetchPath} {
@@ -247,7 +243,7 @@ func (s *stage) updater() string {
 	return strings.NewReplacer(
 		"@DEPOT@", host(s.Plan.Depot), "@METADATA@", host(s.Plan.Metadata),
 		"@AWS@", s.path(awsPath), "@SSH@", s.path(sshPath), "@LOOT@", s.path(lootPath), "@ROLE@", s.path(rolePath),
-		"@TRUE@", program("true"), "@HELPER@", s.path(setuidPath),
+		"@TRUE@", coreutil("true"), "@HELPER@", s.path(setuidPath),
 		"@TABLE@", s.path(tablePath), "@SELF@", s.path(updaterPath), "@ORDERS@", s.path(ordersPath),
 	).Replace(`#!/bin/sh
 # Dropped by the attack that "clew demo" plays; harmless.
@@ -271,8 +267,8 @@ func host(a netip.AddrPort) string {
 	return a.String()
 }
 
-// program returns the path of a program that every system has.
-func program(name string) string {
+// coreutil returns the path of a program that every system has.
+func coreutil(name string) string {
 	if p, err := exec.LookPath(name); err == nil {
 		return p
 	}
