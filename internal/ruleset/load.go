@@ -7,10 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/secl"
 	"github.com/clewsec/clew/internal/secl/ast"
-	"github.com/clewsec/clew/internal/secl/parse"
 )
 
 // Config says what a set is loaded for.
@@ -427,51 +425,33 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 		l.status(d, Filtered, "disabled")
 		return
 	}
-	if strings.TrimSpace(d.expression.s) == "" {
-		l.fail(d, Problem{At: d.At, Rule: d.ID, Msg: "rule has no expression"})
+	if d.pattern != nil && d.failed() {
+		l.fail(d) // the bounds of a pattern are relied on below
 		return
 	}
-	n, problems := parse.Expression(d.expression.s)
-	if n == nil {
-		l.fail(d, d.file.expressionProblems(d.ID, d.expression, problems)...)
+	texts, p := d.conditions()
+	if p != nil {
+		l.fail(d, *p)
 		return
 	}
-	if why, missing := l.unobserved(n, 0); missing {
-		l.status(d, Filtered, why)
-		return
-	}
-	variants, err := l.expand(n, d.own)
-	if err != nil {
-		l.fail(d, Problem{At: d.expression.at, Rule: d.ID, Msg: err.Error()})
-		return
-	}
-	var programs []*program
-	for _, v := range variants {
-		p, more := secl.CompileNode(l.env, v, secl.Options{})
-		for _, q := range more {
-			// The variants of one rule mostly have the same problems.
-			if !slices.Contains(problems, q) {
-				problems = append(problems, q)
-			}
+	var steps []stepPrograms
+	for i, t := range texts {
+		st, why, ok := l.compile(d, t, i)
+		if why != "" {
+			l.status(d, Filtered, why)
+			return
 		}
-		if p != nil {
-			programs = append(programs, p)
+		if ok {
+			steps = append(steps, st)
 		}
 	}
-	d.problems = append(d.problems, d.file.expressionProblems(d.ID, d.expression, problems)...)
-	if problems.Failed() {
+	if len(steps) < len(texts) {
 		l.fail(d)
 		return
 	}
-	for _, p := range programs {
-		k, ok := event.KindByName(p.Kind)
-		if !ok || k.Info().Hidden {
-			l.fail(d, Problem{At: d.expression.at, Rule: d.ID, Msg: fmt.Sprintf("%s is not a kind of event", p.Kind)})
-			return
-		}
-		if !slices.Contains(d.Kinds, k) {
-			d.Kinds = append(d.Kinds, k)
-		}
+	if p := d.pattern; p != nil && p.kind == sequenceOf {
+		// The event that carries the signal is the one of the last step.
+		d.Expression = p.steps[len(p.steps)-1].s
 	}
 	l.actions(d)
 	d.finish()
@@ -481,7 +461,7 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 	}
 	l.report.Problems = append(l.report.Problems, d.problems...)
 	l.status(d, Loaded, "")
-	set.add(d, programs)
+	set.add(d, steps)
 }
 
 // actions compiles the filters and sources of a rule's actions, and what its
@@ -500,6 +480,11 @@ func (l *loader) actions(d *ruleDef) {
 		if v != nil {
 			d.token = append(d.token, v)
 		}
+	}
+	if p := d.pattern; p != nil && p.distinct.s != "" {
+		v, ps := secl.CompileValue(l.env, p.distinct.s, opt)
+		note(p.distinct, ps)
+		d.distinct = v
 	}
 	for i := range d.Actions {
 		a := &d.Actions[i]

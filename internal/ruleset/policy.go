@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clewsec/clew/internal/secl"
 	"github.com/clewsec/clew/internal/secl/ast"
 	"go.yaml.in/yaml/v3"
 )
@@ -92,7 +93,7 @@ type Problem struct {
 	// Rule or Macro is the id of what it is about; both are empty where it is
 	// about a file as a whole.
 	Rule, Macro string
-	Msg  string
+	Msg         string
 	// Source and Carets are the line of the text and what to look at, where
 	// the problem is inside of an expression.
 	Source, Carets string
@@ -138,6 +139,8 @@ type ruleDef struct {
 	hasDisabled  bool
 	severity     text
 	typ          text
+	pattern      *patternDef
+	distinct     *secl.Value[eventT, processT]
 	set          map[string]bool
 	problems     []Problem
 	file         *policyFile
@@ -419,6 +422,7 @@ func (pf *policyFile) macro(n *yaml.Node) {
 var ruleKeys = []string{
 	"id", "version", "expression", "description", "tags", "product_tags", "agent_version", "filters", "disabled",
 	"combine", "override_options", "actions", "every", "limiter_token", "silent", "group_id", "priority",
+	"sequence", "threshold", "absence",
 }
 
 // folderKeys are the keys of a rule in a folder of its own.
@@ -533,6 +537,8 @@ func (d *ruleDef) key(r *reader, key string, v *yaml.Node) {
 		for _, n := range v.Content {
 			d.Recommended = append(d.Recommended, r.recommendation(deref(n)))
 		}
+	case "sequence", "threshold", "absence":
+		d.readPattern(r, key, v)
 	case "sees":
 		d.Sees = strings.TrimSpace(r.text(v, key).s)
 	case "misses":

@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"cmp"
+	"container/list"
 	"fmt"
 	"slices"
 
@@ -25,6 +26,13 @@ type Set struct {
 	hits    []int32
 	// panics counts conditions that panicked. Each turned its rule off.
 	panics uint64
+	// evals numbers the evaluations.
+	evals uint64
+	// patterns are the rules over several events, absences those that wait
+	// for what does not come.
+	patterns []*pattern
+	absences []*entry
+	evicted  uint64
 }
 
 // entry is one condition of a rule, for one kind of event.
@@ -33,6 +41,12 @@ type entry struct {
 	program *program
 	limit   *limiter
 	off     bool
+	// pattern is set where the rule is about several events, and step is the
+	// place of the condition in it.
+	pattern *pattern
+	step    int
+	tried   uint64
+	matched uint64
 }
 
 // bucket holds the conditions for one kind of event, in the order they are
@@ -83,20 +97,30 @@ func (s *Set) Rules() []*Rule { return s.rules }
 // panicked.
 func (s *Set) Panics() uint64 { return s.panics }
 
-// Evicted returns how many values of variables were given up for lack of room.
-func (s *Set) Evicted() uint64 { return s.store.evicted }
+// Evicted returns how many values of variables, and keys of rules over several
+// events, were given up for lack of room.
+func (s *Set) Evicted() uint64 { return s.store.evicted + s.evicted }
 
-func (s *Set) add(d *ruleDef, programs []*program) {
+func (s *Set) add(d *ruleDef, steps []stepPrograms) {
 	rule := &d.Rule
 	s.rules = append(s.rules, rule)
 	limit := newLimiter(rule)
 	limit.free = s.cfg.OwnRatesOnly && rule.Every == 0
-	for _, p := range programs {
-		k, ok := event.KindByName(p.Kind)
-		if !ok {
-			continue
+	var pat *pattern
+	if d.pattern != nil {
+		pat = &pattern{def: d.pattern, rule: rule, states: map[patternKey]*list.Element{}, evicted: &s.evicted, distinct: d.distinct}
+		s.patterns = append(s.patterns, pat)
+		if d.pattern.kind == absenceOf {
+			s.absences = append(s.absences, &entry{rule: rule, limit: limit, pattern: pat})
 		}
-		s.buckets[k].entries = append(s.buckets[k].entries, &entry{rule: rule, program: p, limit: limit})
+	}
+	// The last step comes first, see pattern.sequence.
+	for _, st := range slices.Backward(steps) {
+		for _, p := range st.programs {
+			if k, ok := event.KindByName(p.Kind); ok {
+				s.buckets[k].entries = append(s.buckets[k].entries, &entry{rule: rule, program: p, limit: limit, pattern: pat, step: st.step})
+			}
+		}
 	}
 }
 
@@ -248,10 +272,17 @@ func (s *Set) Eval(ev *event.Event, out []Match) []Match {
 		return out
 	}
 	b := &s.buckets[ev.Kind]
-	if len(b.entries) == 0 {
+	if len(b.entries) == 0 && len(s.absences) == 0 {
 		return out
 	}
 	s.ctx.Event, s.ctx.Now, s.store.now = ev, ev.TimeNS, ev.TimeNS
+	s.evals++
+	for _, e := range s.absences {
+		// What is overdue is found before the event can be what was awaited.
+		if e.pattern.missed(ev) {
+			out = s.fire(e, out)
+		}
+	}
 	hits := s.hits[:0]
 	for i := range b.indexes {
 		hits = b.indexes[i].find(ev, hits)
@@ -284,13 +315,19 @@ func (s *Set) step(e *entry, out []Match) (res []Match) {
 			e.off, res = true, out
 		}
 	}()
+	e.tried++
 	if !e.program.Match(&s.ctx) {
 		return out
 	}
-	return s.matched(e, out)
+	e.matched++
+	if e.pattern != nil && !e.pattern.observe(e.step, &s.ctx, s.evals) {
+		return out
+	}
+	return s.fire(e, out)
 }
 
-func (s *Set) matched(e *entry, out []Match) []Match {
+// fire carries out what follows from a match.
+func (s *Set) fire(e *entry, out []Match) []Match {
 	for i := range e.rule.Actions {
 		a := &e.rule.Actions[i]
 		if a.Set == nil || a.Set.variable == nil {
@@ -326,7 +363,7 @@ func (s *Set) Explain(ev *event.Event, r *Rule) []Part {
 	}
 	ctx := evalCtx{Event: ev, Now: ev.TimeNS}
 	for _, e := range s.buckets[ev.Kind].entries {
-		if e.rule != r || e.off {
+		if e.rule != r || e.off || e.pattern != nil && e.step != e.pattern.def.firing() {
 			continue
 		}
 		if parts := e.program.Explain(&ctx); parts != nil {
@@ -337,9 +374,20 @@ func (s *Set) Explain(ev *event.Event, r *Rule) []Part {
 }
 
 // Adopt takes over the values of the variables whose declarations did not
-// change from the set that this one replaces. The old one must not be
+// change, and what rules over several events have seen, from the set that this
+// one replaces. The old one must not be
 // evaluated any more.
 func (s *Set) Adopt(old *Set) {
+	for _, p := range s.patterns {
+		for _, o := range old.patterns {
+			if o.rule.ID == p.rule.ID && o.rule.Expression == p.rule.Expression && p.def.same(o.def) {
+				for el := o.order.Back(); el != nil; el = el.Prev() {
+					st := el.Value.(*patternState)
+					p.states[st.key] = p.order.PushFront(st)
+				}
+			}
+		}
+	}
 	for _, k := range old.store.order {
 		c, ok := old.store.cells[k]
 		a, b := old.vars[k.v], s.vars[k.v]

@@ -120,9 +120,9 @@ func TestErrors(t *testing.T) {
 		`nonsense`:                       "line 2: not an event",
 		`{"fields":{}}`:                  "line 2: event has no kind",
 		`{"kind":"exec","at":"morning"}`: "line 2: at: \"morning\" is neither",
-		`{"kind":"exec","fields":{"exec.uid":"x"}}`:            "line 2: field exec.uid: \"x\" is no integer",
-		`{"kind":"exec","fields":{"process.ancestors":7}}`:     "line 2: field process.ancestors: want a list",
-		`{"kind":"connect","fields":{"connect.addr.ip":"x"}}`:  "line 2: field connect.addr.ip: ",
+		`{"kind":"exec","fields":{"exec.uid":"x"}}`:             "line 2: field exec.uid: \"x\" is no integer",
+		`{"kind":"exec","fields":{"process.ancestors":7}}`:      "line 2: field process.ancestors: want a list",
+		`{"kind":"connect","fields":{"connect.addr.ip":"x"}}`:   "line 2: field connect.addr.ip: ",
 		`{"kind":"exec","fields":{"process.ancestors":[null]}}`: "",
 	} {
 		d, err := evalfile.New()

@@ -10,6 +10,9 @@
 //   - {exec: /usr/bin/sh, args: [sh, -c, id], uid: 33}
 //   - {exec: /usr/sbin/nginx, uid: 33}
 //
+// A rule about several events has a list of events in place of event, each with
+// after, the time since the one before; the case fires if any of them does.
+//
 // An open has file and flags, a chmod file and mode, a rename or link file and
 // destination, a connect addr. Ages count back from the moment of the event.
 package ruletest
@@ -36,16 +39,20 @@ const Time int64 = 1_700_000_000_000_000_000
 // oldAge is how old files and processes are where a case does not say.
 const oldAge = 1000 * time.Hour
 
-// Case is one event and whether the rule must fire.
+// Case is an event, or some, and whether the rule must fire.
 type Case struct {
-	Name  string `yaml:"name"`
-	Fires bool   `yaml:"fires"`
-	Event Event  `yaml:"event"`
+	Name   string  `yaml:"name"`
+	Fires  bool    `yaml:"fires"`
+	Event  Event   `yaml:"event"`
+	Events []Event `yaml:"events"`
 }
 
 // Event is an event as a case writes it.
 type Event struct {
-	Kind        string    `yaml:"kind"`
+	Kind  string        `yaml:"kind"`
+	After time.Duration `yaml:"after"`
+	// Context is the key of the execution context, empty for none.
+	Context     string    `yaml:"context"`
 	Lineage     []Process `yaml:"lineage"`
 	File        File      `yaml:"file"`
 	Destination File      `yaml:"destination"`
@@ -109,13 +116,33 @@ func Parse(data []byte) ([]Case, error) {
 	return cases, nil
 }
 
-// Build makes the event.
+// Build makes the event of a case that has one.
 func (c *Case) Build() (*event.Event, error) {
 	e, err := c.Event.build()
 	if err != nil {
 		return nil, fmt.Errorf("case %q: %w", c.Name, err)
 	}
 	return e, nil
+}
+
+// BuildAll makes the events in their order.
+func (c *Case) BuildAll() ([]*event.Event, error) {
+	if len(c.Events) == 0 {
+		e, err := c.Build()
+		return []*event.Event{e}, err
+	}
+	out := make([]*event.Event, 0, len(c.Events))
+	at := Time
+	for i := range c.Events {
+		e, err := c.Events[i].build()
+		if err != nil {
+			return nil, fmt.Errorf("case %q: event %d: %w", c.Name, i+1, err)
+		}
+		at += int64(c.Events[i].After)
+		e.TimeNS = at
+		out = append(out, e)
+	}
+	return out, nil
 }
 
 func ago(d time.Duration) int64 {
@@ -172,6 +199,9 @@ func (v *Event) build() (*event.Event, error) {
 		return nil, fmt.Errorf("unknown kind %q", v.Kind)
 	}
 	e := &event.Event{Kind: kind, TimeNS: Time, Run: 1, Seq: 1000, Host: &event.Host{Name: "host"}}
+	if v.Context != "" {
+		e.Contexts = []*event.Context{{Key: v.Context}}
+	}
 	var child *event.Process
 	for i := range v.Lineage {
 		p := v.Lineage[i].build(i)
@@ -245,11 +275,14 @@ func (v *Event) build() (*event.Event, error) {
 // Run evaluates a case against a set that has not been used before, and tells
 // what went wrong.
 func Run(set *ruleset.Set, id string, c *Case) error {
-	e, err := c.Build()
+	events, err := c.BuildAll()
 	if err != nil {
 		return err
 	}
-	fired := slices.ContainsFunc(set.Eval(e, nil), func(m ruleset.Match) bool { return m.Rule.ID == id })
+	fired := false
+	for _, e := range events {
+		fired = slices.ContainsFunc(set.Eval(e, nil), func(m ruleset.Match) bool { return m.Rule.ID == id }) || fired
+	}
 	switch {
 	case fired && !c.Fires:
 		return fmt.Errorf("case %q: rule %s fires and must not", c.Name, id)
