@@ -35,3 +35,26 @@ type Report struct {
 	Checks []Check
 	Kinds  []KindCheck
 }
+
+// KindStats says what became of the observations of a kind.
+// Seen = Sent + Filtered + Ignored + sum of Lost.
+type KindStats struct {
+	Seen     uint64
+	Sent     uint64            // put on a ring
+	Filtered uint64            // not wanted by the plan
+	Ignored  uint64            // failed calls that are not reported, our own, or no change
+	Lost     map[string]uint64 // by reason
+}
+
+// Stats counts since the sensor runs.
+type Stats struct {
+	Mode      Mode
+	Kinds     map[event.Kind]KindStats
+	Decoded   map[event.Kind]uint64 // records read from the rings and passed on
+	Malformed uint64                // records that could not be read
+	Late      uint64                // events passed on after younger ones
+	Canaries  uint64
+	Missing   map[string]string // places that could not be attached to, with the reason
+	Programs  int
+	Links     int
+}

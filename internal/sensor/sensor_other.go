@@ -9,9 +9,6 @@ import (
 	"github.com/clewsec/clew/internal/kfilter"
 )
 
-// Stats is empty where there is no kernel to watch.
-type Stats struct{}
-
 // A Sensor cannot be made here.
 type Sensor struct{}
 
