@@ -112,7 +112,7 @@ export function command(text: string, max: number): string {
   if (Array.from(text).length <= max) return text;
   const parts = text.split(" ").filter((w) => w !== "");
   const [program = ""] = parts;
-  const last = (parts.at(-1) ?? "").replace(/["';)]+$/, "");
+  const last = (parts.at(-1) ?? "").replace(/["';)/]+$/, "");
   const name = last.slice(last.lastIndexOf("/") + 1);
   if (parts.length < 2 || name === "" || Array.from(program).length > max - 5) return cut(text, max);
   if (name === program) return program;

@@ -48,8 +48,11 @@ export interface GraphViewProps {
   onMove: () => void;
 }
 
+/** Cards are drawn in full from this zoom on, so the first view does not go below it. */
+const least = 0.7;
+
 type Detail = "card" | "name" | "dot";
-const detailAt = (k: number): Detail => (k >= 0.7 ? "card" : k >= 0.35 ? "name" : "dot");
+const detailAt = (k: number): Detail => (k >= least ? "card" : k >= 0.35 ? "name" : "dot");
 
 export function GraphView(props: GraphViewProps) {
   const { graph, layout, focus, selection, zone, storyId, onSelect, onExpand, onFold, onDetail, onMove } =
@@ -60,6 +63,8 @@ export function GraphView(props: GraphViewProps) {
   const transform = useRef<ZoomTransform>(zoomIdentity);
   const [detail, setDetail] = useState<Detail>("card");
   const [percent, setPercent] = useState(100);
+  /** The person has panned or zoomed: from then on nothing else does. */
+  const touched = useRef(false);
   const moved = useRef(onMove);
   moved.current = onMove;
 
@@ -78,9 +83,13 @@ export function GraphView(props: GraphViewProps) {
         element.style.backgroundSize = `${24 * t.k}px ${24 * t.k}px`;
         setDetail(detailAt(t.k));
         setPercent(Math.round(t.k * 100));
-        if (event.sourceEvent) moved.current();
+        if (event.sourceEvent) {
+          touched.current = true;
+          moved.current();
+        }
       })
       .on("end", () => {
+        if (!touched.current) return;
         const t = transform.current;
         try {
           sessionStorage.setItem(`clew.zoom.${storyId}`, JSON.stringify([t.x, t.y, t.k]));
@@ -101,30 +110,38 @@ export function GraphView(props: GraphViewProps) {
     if (element && behavior.current) select(element).call(behavior.current.transform, t);
   }, []);
 
-  /** fitTo shows the whole graph; `least` keeps it readable and then shows its beginning. */
+  /** fitTo shows the whole graph; `smallest` keeps it readable and then shows its main path. */
   const fitTo = useCallback(
-    (least: number) => {
+    (smallest: number) => {
       const element = canvas.current;
       if (!element || layout.nodes.size === 0) return;
       const pad = 10;
       const w = element.clientWidth - 2 * pad;
       const h = element.clientHeight - 2 * pad - 34;
       const whole = Math.min(1.1, w / layout.width, h / layout.height);
-      if (whole >= least) {
+      if (whole >= smallest) {
         apply(zoomIdentity.translate(pad + (w - layout.width * whole) / 2, pad).scale(whole));
         return;
       }
       const box = overview(layout, graph);
-      const k = Math.max(least, Math.min(1, w / layout.width, h / box.h));
+      const k = Math.max(smallest, Math.min(1, w / layout.width, h / box.h));
       apply(zoomIdentity.translate(pad - box.x * k, pad - box.y * k).scale(k));
     },
     [apply, layout, graph],
   );
 
+  // At first the remembered place, else the overview, which follows a growing story until somebody takes over.
   const placed = useRef("");
+  const quiet = useRef(true);
+  quiet.current = selection === null;
   useLayoutEffect(() => {
-    if (placed.current === storyId || layout.nodes.size === 0) return;
+    if (layout.nodes.size === 0) return;
+    if (placed.current === storyId) {
+      if (!touched.current && quiet.current) fitTo(least);
+      return;
+    }
     placed.current = storyId;
+    touched.current = false;
     try {
       const kept: unknown = JSON.parse(sessionStorage.getItem(`clew.zoom.${storyId}`) ?? "null");
       if (
@@ -132,13 +149,14 @@ export function GraphView(props: GraphViewProps) {
         kept.length === 3 &&
         kept.every((v) => typeof v === "number" && Number.isFinite(v))
       ) {
+        touched.current = true;
         apply(zoomIdentity.translate(kept[0], kept[1]).scale(kept[2]));
         return;
       }
     } catch {
       // Nothing usable kept.
     }
-    fitTo(0.7);
+    fitTo(least);
   }, [storyId, layout, fitTo, apply]);
 
   /** reveal pans as little as needed to bring a card into sight. */
@@ -250,6 +268,7 @@ export function GraphView(props: GraphViewProps) {
   };
   const zoomBy = (factor: number) => {
     const element = canvas.current;
+    touched.current = true;
     if (element && behavior.current) select(element).call(behavior.current.scaleBy, factor);
   };
 
@@ -557,7 +576,7 @@ const Card = memo(function Card(props: CardProps) {
       </span>
       <span className={css.body}>
         <span className={css.name} title={visible(n.label.slice(0, 600))}>
-          <Text short={shorten(n.label, n.severity !== "none" || n.state !== "" ? 17 : 19)}>{n.label}</Text>
+          <Text short={shorten(n.label, n.severity !== "none" || n.state !== "" ? 16 : 19)}>{n.label}</Text>
         </span>
         {props.h >= 40 && sub !== "" && (
           <span className={css.sub}>

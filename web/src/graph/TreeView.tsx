@@ -5,7 +5,7 @@ import type { Focus } from "../domain/focus";
 import type { Layout } from "../domain/layout";
 import { doing, type Row, rows } from "../domain/rows";
 import { severityWord } from "../domain/severity";
-import { count, visible } from "../domain/text";
+import { count, label as shorten, visible } from "../domain/text";
 import { clock, type Zone } from "../domain/time";
 import type { Selection } from "../domain/view";
 import {
@@ -164,20 +164,12 @@ export function TreeView({
                 onDoubleClick={() => (n.expandToken !== "" ? onExpand(n.expandToken) : onDetail())}
               >
                 {r.kind === "see" ? (
-                  <>
-                    <td className={css.what} style={{ paddingLeft: 12 + (r.level - 1) * 18 }}>
-                      <span className={css.see}>
-                        <ArrowRight size={13} aria-hidden="true" />
-                        {visible(r.see)}: see <b>{visible(target?.label ?? "")}</b>
-                      </span>
-                    </td>
-                    <td />
-                    <td />
-                    <td />
-                    <td />
-                    <td />
-                    <td />
-                  </>
+                  <td colSpan={7} style={{ paddingLeft: 12 + (r.level - 1) * 18 }}>
+                    <span className={css.see}>
+                      <ArrowRight size={13} aria-hidden="true" />
+                      {visible(r.see)}: see <b>{visible(target?.label ?? "")}</b>
+                    </span>
+                  </td>
                 ) : (
                   <>
                     <td className={css.what} style={{ paddingLeft: 12 + (r.level - 1) * 18 }}>
@@ -204,7 +196,7 @@ export function TreeView({
                         <KindIcon kind={n.kind} size={14} />
                         <span className="sr">{kindWord[n.kind]} </span>
                         <b data-spine={n.spine || undefined}>
-                          <Text>{n.label}</Text>
+                          <Text short={shorten(n.label, 34)}>{n.label}</Text>
                         </b>
                         <span className={css.sub}>
                           <Text>{n.sublabel}</Text>

@@ -8,7 +8,7 @@ import { useShortcuts } from "../app/shortcuts";
 import { Failure, Message, Skeleton } from "../app/states";
 import { rank, severityWord } from "../domain/severity";
 import { count, plural, sentenceCase, visible, words } from "../domain/text";
-import { ago, clock, date, ms } from "../domain/time";
+import { ago, clock, date, duration, ms } from "../domain/time";
 import { ShieldCheck } from "../ui/icons";
 import { Segments } from "../ui/kit";
 import { SeverityMark } from "../ui/Severity";
@@ -201,9 +201,9 @@ function Row({ story: s, current, asOf, onFocus, onOpen }: RowProps) {
           <Text>{s.title}</Text>
         </a>
         <p>
-          {s.sentence.map((x, i) => (
-            <Text key={i}>{x.text}</Text>
-          ))}
+          {s.sentence.length > 0
+            ? s.sentence.map((x, i) => <Text key={i}>{x.text}</Text>)
+            : `${plural(s.events, "event")} of ${plural(s.processes, "process", "processes")} in ${duration(ms(s.lastSeen) - ms(s.firstSeen))}`}
         </p>
       </td>
       <td className={css.where}>

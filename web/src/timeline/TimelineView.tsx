@@ -5,7 +5,7 @@ import type { Entry, EntryKind, Story } from "../api/types";
 import type { Focus } from "../domain/focus";
 import { marks } from "../domain/focus";
 import { severityWord } from "../domain/severity";
-import { count, plural, sentenceCase } from "../domain/text";
+import { count, plural, sentenceCase, label as shorten } from "../domain/text";
 import { clock, date, type Range, touches, type Zone, zoneName } from "../domain/time";
 import { strip } from "../domain/timescale";
 import type { Selection } from "../domain/view";
@@ -250,7 +250,7 @@ export function TimelineView({
                             );
                           }}
                         >
-                          <Text>{x.text}</Text>
+                          <Text short={shorten(x.text, 46)}>{x.text}</Text>
                         </span>
                       ),
                     )}
