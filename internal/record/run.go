@@ -159,6 +159,12 @@ func play(ctx context.Context, cfg Config, s source, names Names, write func(*ev
 		return nil, err
 	}
 	cerr = command(ctx, cfg)
+	var notStarted *exec.Error
+	if errors.As(cerr, &notStarted) {
+		stop()
+		<-sensed
+		return nil, cerr
+	}
 	t := time.NewTimer(endTime)
 	defer t.Stop()
 	select {
@@ -172,8 +178,11 @@ func play(ctx context.Context, cfg Config, s source, names Names, write func(*ev
 	if err := canceled(<-sensed); err != nil {
 		return cerr, err
 	}
-	if !filter.Begun() && cerr == nil {
-		return nil, errors.New("record: the command was not seen")
+	if !filter.Begun() {
+		if cerr == nil {
+			cerr = errors.New("record: the command was not seen")
+		}
+		return nil, cerr // there is nothing to keep
 	}
 	return cerr, nil
 }
