@@ -49,6 +49,10 @@ type Config struct {
 	Log     *slog.Logger
 	Now     func() time.Time
 
+	// Retention is how long events are kept, counted from their arrival; they go
+	// by whole files. For ever when 0.
+	Retention time.Duration
+
 	// NoSandbox leaves the process as it is. For tests, which run many servers
 	// in one process.
 	NoSandbox bool
@@ -366,6 +370,10 @@ func (s *Server) serve(ctx context.Context, p *parts, tcp net.Listener, local au
 	cfg.Log.Info("server ready", "listen", s.addr, "data", cfg.Data)
 
 	group.Go(func() error {
+		s.expire(ctx, p.store)
+		return nil
+	})
+	group.Go(func() error {
 		<-ctx.Done()
 		cancel()
 		stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
@@ -381,6 +389,33 @@ func (s *Server) serve(ctx context.Context, p *parts, tcp net.Listener, local au
 	err = group.Wait()
 	s.rememberAll(context.WithoutCancel(ctx), p)
 	return err
+}
+
+// expireEvery is how often old events are looked for.
+const expireEvery = time.Hour
+
+// expire forgets old events until ctx ends. Stories made of them stay in
+// memory until the next start.
+func (s *Server) expire(ctx context.Context, st store.Store) {
+	if s.cfg.Retention <= 0 {
+		return
+	}
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
+	for {
+		gone, err := st.Expire(ctx, s.cfg.Now().Add(-s.cfg.Retention).UnixNano())
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.cfg.Log.Warn("forget old events", "error", err)
+		case gone > 0:
+			s.cfg.Log.Info("old events forgotten", "events", gone)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // remote is what is reached over TCP.

@@ -57,6 +57,11 @@ type Store interface {
 	// Stats tells how much there is.
 	Stats(ctx context.Context) (Stats, error)
 
+	// Expire removes what arrived before a time (ns since the epoch), as far as
+	// that is possible without rewriting files, and returns how many events went.
+	// What later events lean on stays: starts of runs, contexts, process nodes.
+	Expire(ctx context.Context, before int64) (int64, error)
+
 	// Check reads everything and returns one error for each inconsistency.
 	Check(ctx context.Context) []error
 

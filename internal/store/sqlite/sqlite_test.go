@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,92 @@ func TestWindow(t *testing.T) {
 	}
 	if st.Segments != 2 || st.Events != 400 {
 		t.Errorf("stats %+v, want 2 segments", st)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestExpire lets the first of three days go, and keeps of it what the others
+// lean on.
+func TestExpire(t *testing.T) {
+	ctx := context.Background()
+	c := start()
+	dir := t.TempDir()
+	d := mustOpen(t, Config{Dir: dir}, c.now)
+	first := []*event.SpoolRecord{
+		{Seq: 1, RunStart: &event.RunStart{Run: 7, HostID: storetest.Agent1, Hostname: "web-1", At: storetest.Epoch}},
+		{Seq: 2, Context: &event.Context{Key: storetest.ContextKey(8), Layer: "sudo", ParentKey: "outer", At: storetest.Epoch, Episodic: true}},
+		{Seq: 7, Context: &event.Context{Key: "outer", Layer: "ssh_session", At: storetest.Epoch, Episodic: true}},
+		{Seq: 3, Context: &event.Context{Key: "sudo_gone", Layer: "sudo", At: storetest.Epoch, Episodic: true}},
+	}
+	// The processes of generated events end, but for this one and its parent.
+	parent, living := storetest.Node(event.Ref{Run: 7, Seq: 90_000}), storetest.Node(event.Ref{Run: 7, Seq: 90_004})
+	living.ParentID = parent.ID
+	first = append(first, &event.SpoolRecord{Seq: 4, ProcessNode: parent}, &event.SpoolRecord{Seq: 5, ProcessNode: living},
+		&event.SpoolRecord{Seq: 6, Event: &event.Event{Kind: event.KindExit, Exit: &event.Exit{}, Run: 7, Seq: 90_003, TimeNS: storetest.Epoch, PID: parent.PID, StartNS: parent.StartNS,
+			ProcID: parent.ID, ContextKeys: []string{"sudo_gone"}}})
+	for i, recs := range [][]*event.SpoolRecord{first, storetest.Events(7, 100_004, 100), storetest.Events(7, 100_204, 100), storetest.Events(7, 100_404, 200)} {
+		if _, err := d.Append(ctx, storetest.Batch(storetest.Agent1, 7, recs)); err != nil {
+			t.Fatal(err)
+		}
+		if i != 0 {
+			c.t = c.t.Add(24 * time.Hour)
+		}
+	}
+	gone, err := d.Expire(ctx, c.t.Add(-48*time.Hour).UnixNano())
+	if err != nil || gone != 101 {
+		t.Fatalf("%d events went, error %v", gone, err)
+	}
+	check := func(d *DB) {
+		t.Helper()
+		for _, err := range d.Check(ctx) {
+			t.Error(err)
+		}
+		st, err := d.Stats(ctx)
+		if err != nil || st.Segments != 2 || st.Events != 300 {
+			t.Errorf("stats %+v, error %v", st, err)
+		}
+		nodes, err := d.Nodes(ctx, storetest.Agent1, []event.Ref{parent.ID, living.ID, {Run: 7, Seq: 100_008}, {Run: 7, Seq: 100_208}})
+		if err != nil || len(nodes) != 3 || nodes[parent.ID] == nil || nodes[living.ID] == nil || nodes[event.Ref{Run: 7, Seq: 100_208}] == nil {
+			t.Errorf("nodes %v, error %v", nodes, err)
+		}
+		runs, err := d.Runs(ctx)
+		if err != nil || len(runs) != 1 || runs[0].Start == nil || runs[0].Start.Hostname != "web-1" {
+			t.Errorf("runs %+v, error %v", runs, err)
+		}
+		var keys []string
+		err = d.Replay(ctx, func(_ string, rec *event.SpoolRecord) error {
+			if rec.Context != nil {
+				keys = append(keys, rec.Context.Key)
+			}
+			return nil
+		})
+		slices.Sort(keys)
+		if err != nil || !slices.Equal(keys, []string{"outer", storetest.ContextKey(8)}) {
+			t.Errorf("contexts %v, error %v", keys, err)
+		}
+	}
+	check(d)
+	if gone, err := d.Expire(ctx, c.t.Add(-48*time.Hour).UnixNano()); err != nil || gone != 0 {
+		t.Errorf("again: %d events, error %v", gone, err)
+	}
+	// The store goes on, and the last segment never goes.
+	if _, err := d.Append(ctx, storetest.Batch(storetest.Agent1, 7, storetest.Events(7, 200_004, 100))); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := d.Expire(ctx, 1<<62); err != nil || gone != 300 {
+		t.Errorf("all but the last: %d events, error %v", gone, err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = mustOpen(t, Config{Dir: dir}, c.now)
+	if nodes, err := d.Nodes(ctx, storetest.Agent1, []event.Ref{parent.ID, living.ID}); err != nil || len(nodes) != 2 {
+		t.Errorf("nodes %v, error %v", nodes, err)
+	}
+	for _, err := range d.Check(ctx) {
+		t.Error(err)
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
