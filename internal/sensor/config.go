@@ -58,9 +58,12 @@ type Config struct {
 }
 
 const (
-	// A full exec record is 4 to 8 KiB; this holds more than a thousand of
-	// them, what two cores execute in a second and a half.
-	defaultCriticalBytes = 8 << 20
+	// A ring counts twice in this process's resident memory: it is mapped twice
+	// in a row, so that no record is cut by its end.
+	//
+	// An exec record is 4 to 8 KiB; this holds five hundred and more, what two
+	// cores execute in a fifth of a second.
+	defaultCriticalBytes = 4 << 20
 	// 50,000 records of 450 bytes a second for a third of a second.
 	defaultBulkBytes = 8 << 20
 

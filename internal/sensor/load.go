@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 )
@@ -137,6 +138,9 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 
 // load makes sure that programs are in the kernel: object name to programs.
 func (k *kernel) load(want map[string][]string) error {
+	// The kernel's types take tens of megabytes: read once for all objects, and
+	// let go of after.
+	cache := btf.NewCache()
 	for object, names := range want {
 		spec := k.specs[object].Copy()
 		for name := range spec.Programs {
@@ -153,7 +157,7 @@ func (k *kernel) load(want map[string][]string) error {
 				replace[name] = m
 			}
 		}
-		c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+		c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace, Cache: cache})
 		if err != nil {
 			return fmt.Errorf("load object %s: %w", object, err)
 		}
