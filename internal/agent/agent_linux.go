@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -280,6 +281,9 @@ func (a *Agent) greet(ctx context.Context, dir *dataDir, ready *atomic.Bool, sta
 	var s session
 	select {
 	case s = <-started:
+		// Reading the kernel's types takes far more memory than watching; it
+		// is given back.
+		debug.FreeOSMemory()
 	case <-ctx.Done():
 		return nil
 	}

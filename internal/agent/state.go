@@ -21,7 +21,7 @@ import (
 // encodeState returns the bytes of a saved state.
 func encodeState(s *event.RestoredState, savedAtNS int64, version string) ([]byte, error) {
 	var b bytes.Buffer
-	w, err := stream.NewWriter(&b)
+	w, err := stream.NewFastWriter(&b)
 	if err != nil {
 		return nil, err
 	}
