@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -493,6 +494,20 @@ func testChmod(t *testing.T, w *watch) {
 	target := mkfile(t, filepath.Join(dir, "target"))
 	if err := os.Symlink("target", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
+	}
+	// A link that nobody has followed since it was made cannot be followed
+	// without the kernel noting the access.
+	for deadline := time.Now().Add(2 * time.Second); ; { // for good on file systems that note none
+		if _, err := os.Stat(filepath.Join(dir, "link")); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(dir, "link"), &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Atim.Nano() > st.Ctim.Nano() || time.Now().After(deadline) {
+			break
+		}
 	}
 	if err := os.Chmod(filepath.Join(dir, "link"), 0o600); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@
 package sensor
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,7 +20,8 @@ const resolveCached = 0x20
 // said, as soon as the event is read: symbolic links are followed where the
 // call did, and inode, owner and mode are filled in. What it finds is what the
 // name means then, some milliseconds later, so the path source stays "user".
-// Where the name means nothing any more, the event stays as it is.
+// Where the name means nothing any more, or cannot be walked without asking a
+// file system or noting an access to a link, the event stays as it is.
 type resolver struct {
 	mntns uint32 // our own
 	root  int    // our root directory
@@ -92,6 +94,12 @@ func (r *resolver) file(f *event.File, pid, mntns uint32, follow bool) {
 		how.Flags |= unix.O_NOFOLLOW
 	}
 	fd, err := unix.Openat2(root, f.Path, &how)
+	for range 3 { // a rename or mount anywhere may disturb the walk
+		if !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		fd, err = unix.Openat2(root, f.Path, &how)
+	}
 	if err != nil {
 		return
 	}
