@@ -529,6 +529,13 @@ async function scenarios(page, server) {
   await items.first().waitFor();
   check("trouble: try again recovers", true);
 
+  server.state.scenario = "down";
+  await page.getByText(/not live since \d\d:\d\d:\d\d/).waitFor({ timeout: 30_000 });
+  check("trouble: what was loaded stays, with the time since when it is old", (await items.count()) > 0);
+  server.state.scenario = "demo";
+  await page.getByText(/not live since/).waitFor({ state: "detached", timeout: 30_000 });
+  check("trouble: live again without a reload", (await items.count()) > 0);
+
   server.state.scenario = "locked";
   await fresh("#/stories");
   await page.getByRole("heading", { name: "Log in to look at stories" }).waitFor();
