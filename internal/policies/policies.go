@@ -5,6 +5,7 @@ package policies
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/clewsec/clew/internal/ruleset"
+	"github.com/clewsec/clew/internal/ruleset/ruletest"
 	"github.com/clewsec/clew/rules"
 )
 
@@ -87,6 +89,40 @@ func Config(facts ruleset.Facts) (ruleset.Config, error) {
 		return ruleset.Config{}, err
 	}
 	return ruleset.Config{Schema: schema, Facts: facts, Macros: macros}, nil
+}
+
+// Cases reads the cases of a rule that was read from disk: those in the folder
+// cases beside a rule.yaml, or cases/ID.yaml beside a policy file. None are no
+// error.
+func Cases(r *ruleset.Rule) ([]ruletest.Case, error) {
+	dir := filepath.Join(filepath.Dir(r.At.File), "cases")
+	names := []string{filepath.Join(dir, r.ID+".yaml")}
+	if filepath.Base(r.At.File) == "rule.yaml" {
+		var err error
+		if names, err = filepath.Glob(filepath.Join(dir, "*.yaml")); err != nil {
+			return nil, fmt.Errorf("read cases of %s: %w", r.ID, err)
+		}
+	}
+	var out []ruletest.Case
+	for _, name := range names {
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read cases of %s: %w", r.ID, err)
+		}
+		data, err := io.ReadAll(io.LimitReader(f, ruleset.MaxFileBytes))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("read cases of %s: %w", r.ID, err)
+		}
+		cases, err := ruletest.Parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out = append(out, cases...)
+	}
+	return out, nil
 }
 
 // HostFacts are what filters of rules may ask about this host.
