@@ -33,7 +33,7 @@ go run ./internal/testkit/vm/cmd/vmtest -kernel 6.1 -add "$root" -- /bin/busybox
 	rm -f /bin/sh /sbin/sh
 	ln -s /usr/bin/dash /bin/sh
 	cd /
-	/usr/local/bin/clew record --sensor tracepoint -o /tmp/out.clewrec -- /usr/local/bin/clew demo --attack --root /tmp/clew-demo
+	/usr/local/bin/clew record --as-agent --sensor tracepoint -o /tmp/out.clewrec -- /usr/local/bin/clew demo --attack --root /tmp/clew-demo
 	echo BEGIN-RECORDING
 	/bin/busybox base64 /tmp/out.clewrec
 	echo END-RECORDING

@@ -9,6 +9,6 @@ func newBenchCmd() *cobra.Command {
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchRulesCmd())
+	cmd.AddCommand(newBenchSensorCmd(), newBenchRulesCmd())
 	return cmd
 }

@@ -86,6 +86,7 @@ func newRootCmd() *cobra.Command {
 	})
 	root.AddCommand(
 		newBenchCmd(),
+		newBenchWorkerCmd(),
 		newDemoCmd(),
 		newDoctorCmd(),
 		newEventsCmd(),

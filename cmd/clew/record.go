@@ -7,12 +7,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/clewsec/clew/internal/buildinfo"
+	"github.com/clewsec/clew/internal/kfilter"
+	"github.com/clewsec/clew/internal/policies"
 	"github.com/clewsec/clew/internal/record"
+	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/sensor"
 )
 
 func newRecordCmd() *cobra.Command {
 	var out, mode, level string
+	var asAgent bool
 	cmd := &cobra.Command{
 		Use:   "record -o FILE.clewrec [-- CMD [ARG…]]",
 		Short: "Record what the kernel sees, for clew replay",
@@ -34,8 +38,18 @@ root.`,
 			if err != nil {
 				return usageError(cmd, err)
 			}
+			var plan *kfilter.Plan
+			if asAgent {
+				set, _, err := policies.Load(policies.HostFacts())
+				if err != nil {
+					return err
+				}
+				p := kfilter.Baseline()
+				p.Join(ruleset.DerivePlan(set))
+				plan = &p
+			}
 			sum, err := record.Run(cmd.Context(), record.Config{
-				Path: out, Command: a, Mode: sensor.Mode(mode), Version: buildinfo.Read().Version,
+				Path: out, Command: a, Mode: sensor.Mode(mode), Plan: plan, Version: buildinfo.Read().Version,
 				Stdin: cmd.InOrStdin(), Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(), Log: log,
 			})
 			if sum.Records > 0 {
@@ -47,6 +61,7 @@ root.`,
 	f := cmd.Flags()
 	f.StringVarP(&out, "output", "o", "", "file to write")
 	f.StringVar(&mode, "sensor", string(sensor.Auto), "auto, trampoline or tracepoint")
+	f.BoolVar(&asAgent, "as-agent", false, "record only what an agent with the shipped rules asks the kernel for")
 	f.StringVar(&level, "log-level", "warn", "debug, info, warn or error")
 	return cmd
 }

@@ -30,7 +30,8 @@ type Config struct {
 	Path    string
 	Command []string // empty: everything, until ctx ends
 	Mode    sensor.Mode
-	Version string // of clew
+	Plan    *kfilter.Plan // what to let through; everything when nil
+	Version string        // of clew
 	Stdin   io.Reader
 	Stdout  io.Writer
 	Stderr  io.Writer
@@ -60,8 +61,12 @@ func everything() kfilter.Plan {
 func Run(ctx context.Context, cfg Config) (sum Summary, err error) {
 	var id [8 + 32]byte
 	rand.Read(id[:]) // never fails
+	plan := everything()
+	if cfg.Plan != nil {
+		plan = *cfg.Plan
+	}
 	s, err := sensor.New(sensor.Config{
-		Mode: cfg.Mode, Plan: everything(), Log: cfg.Log,
+		Mode: cfg.Mode, Plan: plan, Log: cfg.Log,
 		Start: event.RunStart{Run: binary.LittleEndian.Uint64(id[:8]) | 1, Seed: id[8:], Version: cfg.Version},
 	})
 	if err != nil {
