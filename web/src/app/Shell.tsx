@@ -6,7 +6,17 @@ import { useFleet, useLive } from "../api/queries";
 import type { FleetStatus } from "../api/types";
 import { count, plural, visible } from "../domain/text";
 import { clock, zoneName } from "../domain/time";
-import { ChevronRight, CircleHelp, History, Logo, Monitor, Moon, Sun, Waypoints } from "../ui/icons";
+import {
+  ChevronRight,
+  CircleHelp,
+  History,
+  KindSymbols,
+  Logo,
+  Monitor,
+  Moon,
+  Sun,
+  Waypoints,
+} from "../ui/icons";
 import { Button, Disclosed } from "../ui/kit";
 import { usePrefs } from "./prefs";
 import css from "./Shell.module.css";
@@ -35,6 +45,7 @@ export function Shell() {
   const nextTheme = theme === "system" ? "light" : theme === "light" ? "dark" : "system";
   return (
     <div className={css.shell}>
+      <KindSymbols />
       <button type="button" className={css.skip} onClick={() => document.getElementById("main")?.focus()}>
         Skip to content
       </button>

@@ -366,6 +366,7 @@ export function GraphView(props: GraphViewProps) {
                       )}
                       hidden={hiddenWords(n, zone)}
                       description={description(graph, n)}
+                      dot={detail === "dot"}
                       onSelect={onSelect}
                       onExpand={onExpand}
                       onActive={setActive}
@@ -531,6 +532,8 @@ interface CardProps {
   blind: Gap | undefined;
   hidden: string;
   description: string;
+  /** So small that only the severity's shape is drawn. */
+  dot: boolean;
   onSelect: (sel: Selection | null) => void;
   onExpand: (token: string) => void;
   onActive: (id: string) => void;
@@ -575,14 +578,13 @@ const Card = memo(function Card(props: CardProps) {
         <KindIcon kind={n.kind === "group" ? "group" : kind} size={17} />
       </span>
       <span className={css.body}>
-        <span className={css.name} title={visible(n.label.slice(0, 600))}>
-          <Text short={shorten(n.label, n.severity !== "none" || n.state !== "" ? 16 : 19)}>{n.label}</Text>
-        </span>
-        {props.h >= 40 && sub !== "" && (
-          <span className={css.sub}>
-            <Text>{sub}</Text>
-          </span>
-        )}
+        <Text
+          className={css.name ?? ""}
+          short={shorten(n.label, n.severity !== "none" || n.state !== "" ? 16 : 19)}
+        >
+          {n.label}
+        </Text>
+        {props.h >= 40 && sub !== "" && <Text className={css.sub ?? ""}>{sub}</Text>}
         {props.h >= 56 && marks.length > 0 && (
           <span className={css.did} aria-hidden="true">
             {marks.map((m) => (
@@ -623,9 +625,11 @@ const Card = memo(function Card(props: CardProps) {
         {props.hidden}
         {props.blind ? ", events were lost during its life" : ""}
       </span>
-      <span className={css.dot} aria-hidden="true" title={kindWord[n.kind]}>
-        <SeverityMark severity={n.severity} size={30} />
-      </span>
+      {props.dot && (
+        <span className={css.dot} aria-hidden="true" title={kindWord[n.kind]}>
+          <SeverityMark severity={n.severity} size={30} />
+        </span>
+      )}
     </div>
   );
 });

@@ -97,20 +97,33 @@ const same: Partial<Record<NodeKind, NodeKind>> = {
   misconfiguration: "vulnerability",
 };
 
-export function KindIcon({ kind, size = 16 }: { kind: NodeKind; size?: number }) {
+/** The icons drawn once: a graph refers to them hundreds of times. */
+export function KindSymbols() {
   return (
-    <svg
-      width={size}
-      height={size}
-      viewBox="0 0 16 16"
-      fill="none"
-      stroke="currentColor"
-      strokeWidth="1.35"
-      strokeLinecap="round"
-      strokeLinejoin="round"
-      aria-hidden="true"
-    >
-      {shapes[kind] ?? shapes[same[kind] ?? "process"]}
+    <svg width="0" height="0" style={{ position: "absolute" }} aria-hidden="true">
+      {Object.entries(shapes).map(([kind, shape]) => (
+        <symbol
+          key={kind}
+          id={`kind-${kind}`}
+          viewBox="0 0 16 16"
+          fill="none"
+          stroke="currentColor"
+          strokeWidth="1.35"
+          strokeLinecap="round"
+          strokeLinejoin="round"
+        >
+          {shape}
+        </symbol>
+      ))}
+    </svg>
+  );
+}
+
+export function KindIcon({ kind, size = 16 }: { kind: NodeKind; size?: number }) {
+  const known = kind in shapes ? kind : (same[kind] ?? "process");
+  return (
+    <svg width={size} height={size} aria-hidden="true">
+      <use href={`#kind-${known}`} />
     </svg>
   );
 }
