@@ -25,6 +25,7 @@ import (
 	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
 	"github.com/clewsec/clew/internal/server/apijson"
 	"github.com/clewsec/clew/internal/server/auth"
+	"github.com/clewsec/clew/internal/server/eventview"
 	"github.com/clewsec/clew/internal/server/live"
 	"github.com/clewsec/clew/internal/server/story"
 	"github.com/clewsec/clew/internal/store"
@@ -347,7 +348,7 @@ func (a *API) SearchEvents(ctx context.Context, req *connect.Request[clewv1.Sear
 	if err != nil {
 		return nil, internalError(err)
 	}
-	views, err := Views(page.Items, a.cfg.Source, a.cfg.Agents.Host)
+	views, err := eventview.Views(page.Items, a.cfg.Source, a.cfg.Agents.Host)
 	if err != nil {
 		return nil, internalError(err)
 	}
@@ -448,7 +449,7 @@ func (a *API) TailEvents(ctx context.Context, req *connect.Request[clewv1.TailEv
 		for len(items) > 0 || skipped > 0 {
 			part := items[:min(len(items), 100)]
 			items = items[len(part):]
-			views, err := Views(part, a.cfg.Source, a.cfg.Agents.Host)
+			views, err := eventview.Views(part, a.cfg.Source, a.cfg.Agents.Host)
 			if err != nil {
 				return internalError(err)
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/clewsec/clew/internal/event"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
+	"github.com/clewsec/clew/internal/server/batch"
 	"github.com/clewsec/clew/internal/server/live"
 	"github.com/clewsec/clew/internal/store"
 	"github.com/clewsec/clew/internal/wire"
@@ -213,7 +214,7 @@ func (h *Handler) knows(ctx context.Context, hello *clewv1.Hello) (bool, error) 
 
 // take decodes a batch, stores it and hands it on.
 func (h *Handler) take(ctx context.Context, dec *wire.Decoder, hello *clewv1.Hello, b *clewv1.Batch) (dup bool, err error) {
-	recs, err := decode(dec, b)
+	recs, err := batch.Decode(dec, b)
 	if err != nil {
 		h.Counters.Malformed.Add(1)
 		h.setAside(b)
@@ -223,8 +224,8 @@ func (h *Handler) take(ctx context.Context, dec *wire.Decoder, hello *clewv1.Hel
 	if agent == "" {
 		agent = hello.AgentId
 	}
-	batch := &store.Batch{ID: b.Id, Agent: agent, Run: b.Run, FirstSeq: b.FirstSeq, LastSeq: b.LastSeq, Records: recs}
-	dup, err = h.cfg.Store.Append(ctx, batch)
+	sb := &store.Batch{ID: b.Id, Agent: agent, Run: b.Run, FirstSeq: b.FirstSeq, LastSeq: b.LastSeq, Records: recs}
+	dup, err = h.cfg.Store.Append(ctx, sb)
 	switch {
 	case errors.Is(err, store.ErrBatch):
 		h.Counters.Malformed.Add(1)
@@ -254,63 +255,6 @@ func (h *Handler) take(ctx context.Context, dec *wire.Decoder, hello *clewv1.Hel
 	}
 	h.cfg.Tail.Publish(found)
 	return false, nil
-}
-
-// A BatchError says what is wrong with a batch beside its encoding.
-type BatchError struct {
-	Record int // number in the batch, from 0; -1: the batch itself
-	Reason string
-}
-
-func (e *BatchError) Error() string {
-	if e.Record < 0 {
-		return "batch: " + e.Reason
-	}
-	return fmt.Sprintf("batch: record %d: %s", e.Record, e.Reason)
-}
-
-// decode reads a batch and checks what the decoder cannot know.
-func decode(dec *wire.Decoder, b *clewv1.Batch) ([]*event.SpoolRecord, error) {
-	switch {
-	case b == nil || b.Id == "":
-		return nil, &BatchError{-1, "has no id"}
-	case len(b.Id) > store.MaxIDLen:
-		return nil, &BatchError{-1, "its id is too long"}
-	case b.AgentId != "" && uuid.Validate(b.AgentId) != nil:
-		return nil, &BatchError{-1, "agent id is no UUID"}
-	case b.LastSeq < b.FirstSeq:
-		return nil, &BatchError{-1, "its last number is before its first"}
-	}
-	var recs []*event.SpoolRecord
-	err := dec.Decode(b.Payload, func(r *event.SpoolRecord) error {
-		i := len(recs)
-		recs = append(recs, r)
-		if r.Seq < b.FirstSeq || r.Seq > b.LastSeq {
-			return &BatchError{i, "its number is not the batch's"}
-		}
-		if bodies(r) != 1 {
-			return &BatchError{i, "has not one body"}
-		}
-		if r.Event != nil && !complete(r.Event) {
-			return &BatchError{i, "an event without the part of its kind"}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return recs, nil
-}
-
-// bodies counts the bodies of a record.
-func bodies(r *event.SpoolRecord) (n int) {
-	for _, there := range []bool{r.RunStart != nil, r.ProcessNode != nil, r.Event != nil, r.Context != nil, r.ContextHot != nil,
-		r.Link != nil, r.Lost != nil, r.FilterPlan != nil, r.Canary != nil} {
-		if there {
-			n++
-		}
-	}
-	return n
 }
 
 // setAside keeps the payload of a batch that was refused, the first few of

@@ -11,9 +11,7 @@ import (
 
 	"github.com/clewsec/clew/internal/event"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
-	"github.com/clewsec/clew/internal/server/api"
 	"github.com/clewsec/clew/internal/server/live"
-	"github.com/clewsec/clew/internal/server/story"
 	"github.com/clewsec/clew/internal/store"
 	"github.com/clewsec/clew/internal/store/sqlite"
 	"github.com/clewsec/clew/internal/store/storetest"
@@ -37,54 +35,6 @@ func pack(t testing.TB, agent string, run uint64, recs []*event.SpoolRecord) *cl
 	}
 	first, last := recs[0].Seq, recs[len(recs)-1].Seq
 	return &clewv1.Batch{Id: wire.BatchID(agent, run, first), AgentId: agent, Run: run, FirstSeq: first, LastSeq: last, Payload: enc.Encode(nil, raw)}
-}
-
-// FuzzBatch hands in any payload. What is accepted must be fit for all that
-// reads it later: stories, views, and the store's own encoding.
-func FuzzBatch(f *testing.F) {
-	recs := storetest.Events(7, 4, 12)
-	recs = append(recs,
-		&event.SpoolRecord{RunStart: &event.RunStart{Run: 7, HostID: storetest.Agent1}},
-		&event.SpoolRecord{Context: &event.Context{Key: storetest.ContextKey(8), Episodic: true, At: storetest.Epoch}},
-		&event.SpoolRecord{Link: &event.ContextLink{FromContext: "a", ToContext: "b", Weight: 1}},
-		&event.SpoolRecord{Lost: &event.Lost{Reason: "x", Count: 1 << 63}},
-	)
-	for i, r := range recs {
-		r.Seq = uint64(i + 1)
-	}
-	f.Add(pack(f, storetest.Agent1, 7, recs).Payload)
-	f.Add(pack(f, storetest.Agent1, 7, recs[:1]).Payload)
-	f.Add([]byte{})
-	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd})
-	dec, err := wire.NewDecoder()
-	if err != nil {
-		f.Fatal(err)
-	}
-	defer dec.Close()
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		got, err := decode(dec, &clewv1.Batch{Id: "b", FirstSeq: 0, LastSeq: 1 << 62, Payload: payload})
-		if err != nil {
-			return
-		}
-		fold := story.NewFold(story.Config{})
-		mem := story.NewMemory()
-		for _, r := range got {
-			again := new(event.SpoolRecord)
-			if err := event.ConsumeSpoolRecord(event.AppendSpoolRecord(nil, r), again); err != nil {
-				t.Fatal(err)
-			}
-			fold.Add(storetest.Agent1, r)
-			mem.Add(storetest.Agent1, r)
-			if r.Event != nil {
-				api.View(storetest.Agent1, "h", r.Event, r.Event.Proc, nil)
-			}
-		}
-		for _, h := range fold.Heads(0) {
-			if _, err := story.Build(fold, mem, h.ID(), story.Options{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
 }
 
 // BenchmarkTake is everything that is done for a batch but the network: decode,

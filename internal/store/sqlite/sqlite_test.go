@@ -47,12 +47,23 @@ func TestContract(t *testing.T) {
 // TestContractSegments runs the contract with a new segment for every batch and
 // few of them open, so that every question goes to many files.
 func TestContractSegments(t *testing.T) {
+	most := 0
 	storetest.Run(t, func(t testing.TB) storetest.Opener {
 		dir := t.TempDir()
+		t.Cleanup(func() {
+			files, err := filepath.Glob(filepath.Join(dir, segmentPrefix+"*"+segmentSuffix))
+			if err != nil {
+				t.Error(err)
+			}
+			most = max(most, len(files))
+		})
 		return func(t testing.TB) store.Store {
 			return mustOpen(t, Config{Dir: dir, MaxSegment: 1, OpenSegments: 2}, start().now)
 		}
 	})
+	if most < 4 {
+		t.Errorf("the contract was tried with %d segments at most", most)
+	}
 }
 
 func TestWindow(t *testing.T) {

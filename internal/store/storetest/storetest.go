@@ -515,8 +515,8 @@ func testCancelled(t *testing.T, open Opener) {
 	defer closeStore(t, s)
 	mustAppend(t, s, Batch(Agent1, 7, rare(7)))
 	stored := 0
-	for i := range 20 {
-		ctx := &endingContext{Context: context.Background(), left: i * 40, done: make(chan struct{})}
+	for i := range 10 {
+		ctx := &endingContext{Context: context.Background(), left: i, done: make(chan struct{})}
 		_, err := s.Append(ctx, Batch(Agent1, 7, Events(7, uint64(1000+i*200), 200)))
 		if err == nil {
 			stored++
@@ -526,13 +526,13 @@ func testCancelled(t *testing.T, open Opener) {
 			t.Fatalf("call %d: error %v, %d events, not %d", i, err, n, want)
 		}
 	}
-	for i := range 20 {
+	for i := range 10 {
 		if _, err := s.Append(context.Background(), Batch(Agent1, 7, Events(7, uint64(1000+i*200), 200))); err != nil {
 			t.Fatalf("batch %d again: %v", i, err)
 		}
 	}
-	if n := len(mustSearch(t, s, store.Query{Limit: store.MaxLimit}).Items); n != 4000 {
-		t.Errorf("%d events, not 4000", n)
+	if n := len(mustSearch(t, s, store.Query{Limit: store.MaxLimit}).Items); n != 2000 {
+		t.Errorf("%d events, not 2000", n)
 	}
 }
 

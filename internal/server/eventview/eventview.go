@@ -1,4 +1,6 @@
-package api
+// Package eventview shows stored events as the API does: a map of the field
+// paths that rules use to values.
+package eventview
 
 import (
 	"net/netip"

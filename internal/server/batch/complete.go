@@ -1,4 +1,4 @@
-package ingest
+package batch
 
 import "github.com/clewsec/clew/internal/event"
 
