@@ -78,6 +78,7 @@ type engine struct {
 
 	begun  chan struct{} // closed with the first record
 	urgent chan struct{} // a signal waits in the batch
+	known  chan struct{} // the processes that were there already are known; one element
 	resend atomic.Bool
 	done   atomic.Bool // a recording has been spooled to its end
 	canary chan uint64 // nonces that came out
@@ -97,7 +98,7 @@ func newEngine(cfg engineConfig) (*engine, error) {
 		return nil, err
 	}
 	return &engine{
-		cfg: cfg, pipe: pipe, begun: make(chan struct{}), urgent: make(chan struct{}, 1), canary: make(chan uint64, 8),
+		cfg: cfg, pipe: pipe, begun: make(chan struct{}), urgent: make(chan struct{}, 1), known: make(chan struct{}, 1), canary: make(chan uint64, 8),
 	}, nil
 }
 
@@ -254,8 +255,15 @@ func (e *engine) pushLocked(rec *event.StreamRecord) error {
 		default: // nobody waits for it
 		}
 	}
+	known := rec.SnapshotEnd != nil
 	if err := e.pipe.Push(rec, e.emit); err != nil {
 		return fmt.Errorf("stream: %w", err)
+	}
+	if known {
+		select {
+		case e.known <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }
@@ -395,10 +403,24 @@ func (e *engine) keep(ctx context.Context) error {
 	saving := time.NewTicker(saveEvery)
 	defer saving.Stop()
 	failing := false
+	save := func() {
+		if !e.cfg.live {
+			return
+		}
+		err := e.save()
+		if err != nil && !failing {
+			e.cfg.log.Warn("state is not saved", "error", err)
+		}
+		failing = err != nil
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-e.known:
+			// An agent that is killed in its first seconds must not give the
+			// same processes other contexts when it comes back.
+			save()
 		case <-urgent:
 			if soon == nil {
 				soon = time.After(cutSignal)
@@ -427,14 +449,7 @@ func (e *engine) keep(ctx context.Context) error {
 				return err
 			}
 		case <-saving.C:
-			if !e.cfg.live {
-				continue
-			}
-			err := e.save()
-			if err != nil && !failing {
-				e.cfg.log.Warn("state is not saved", "error", err)
-			}
-			failing = err != nil
+			save()
 		}
 	}
 }
