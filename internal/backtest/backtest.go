@@ -119,6 +119,10 @@ func Run(r io.Reader, load Load) (*Result, error) {
 		err = p.Push(rec, func(out *event.SpoolRecord) error {
 			if f := out.FilterPlan; f != nil {
 				kept := *f
+				if p.Stats().Events == 0 {
+					plans = nil // nothing was collected by what was in force before
+					f.At = res.From
+				}
 				plans = append(plans, plan{from: f.At, plan: &kept})
 			}
 			return nil
