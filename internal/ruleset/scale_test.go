@@ -1,0 +1,169 @@
+package ruleset_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/ruleset"
+)
+
+// TestReload replaces the set 200 times while events flow: every event is
+// evaluated, by one whole set, and variables are kept.
+func TestReload(t *testing.T) {
+	const reloads = 200
+	schema, err := ruleset.NewSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compile := func(n int) *ruleset.Set {
+		set, report, err := ruleset.Load(ruleset.Config{Schema: schema, OwnRatesOnly: true}, []ruleset.File{{Name: "x.policy", Data: fmt.Appendf(nil, `
+rules:
+  - {id: a%d, expression: exec.uid == 7}
+  - {id: note, silent: true, expression: exec.uid == 1, actions: [{set: {name: seen, value: true}}]}
+  - {id: kept, expression: 'exec.uid == 7 && ${seen}'}
+  - {id: b%d, priority: -1, expression: exec.uid == 7}
+`, n, n)}})
+		if err != nil || report.Failed() {
+			t.Errorf("load: %v, %+v", err, report)
+			return nil
+		}
+		return set
+	}
+	next := make(chan *ruleset.Set)
+	go func() {
+		defer close(next)
+		for n := 1; n <= reloads; n++ {
+			next <- compile(n)
+		}
+	}()
+	set, version, events := compile(0), 0, 0
+	exec := func(uid uint32) string {
+		e := &event.Event{Kind: event.KindExec, TimeNS: int64(events), Exec: &event.Exec{}, Proc: &event.Process{UID: uid}}
+		return ids(set.Eval(e, nil))
+	}
+	exec(1)
+	for {
+		select {
+		case s, ok := <-next:
+			if !ok {
+				if version != reloads || events < reloads {
+					t.Fatalf("%d reloads, %d events", version, events)
+				}
+				return
+			}
+			if s == nil {
+				t.FailNow()
+			}
+			s.Adopt(set)
+			set = s
+			version++
+		default:
+		}
+		events++
+		if got, want := exec(7), fmt.Sprintf("a%d kept b%d", version, version); got != want {
+			t.Fatalf("event %d: got %q, want %q", events, got, want)
+		}
+	}
+}
+
+// realistic writes n rules as people have them: most are about a few fields,
+// and values follow Zipf's law, so that some rules match what happens.
+func realistic(n int) string {
+	rng := rand.New(rand.NewPCG(1, uint64(n)))
+	zipf := rand.NewZipf(rng, 1.2, 4, 5000)
+	shapes := []string{
+		`exec.file.name in ["prog#1", "prog#2"] && process.uid != 0`,
+		`open.file.path == "/etc/conf#1" && open.flags & (O_CREAT|O_RDWR|O_WRONLY) > 0`,
+		`open.file.path in [~"/srv/app#1/*", ~"/opt/app#2/**"] && process.file.path != "/usr/bin/dpkg"`,
+		`exec.file.path in ["/usr/bin/prog#1", "/tmp/prog#1"] && process.ancestors.file.name == "prog#2"`,
+		`unlink.file.path in ["/var/log/log#1"] && process.uid >= 1000`,
+		`connect.addr.port == #1 && process.file.name == "prog#2"`,
+		`open.file.name == "secret#1" && process.file.name not in ["prog#2"]`,
+		`chmod.file.path =~ "/srv/app#1/**" && chmod.file.destination.rights & S_ISUID > 0`,
+	}
+	shape := rand.NewZipf(rng, 1.3, 2, uint64(len(shapes)-1))
+	var b strings.Builder
+	b.WriteString("rules:\n")
+	for i := range n {
+		r := strings.NewReplacer("#1", fmt.Sprint(zipf.Uint64()), "#2", fmt.Sprint(zipf.Uint64()))
+		fmt.Fprintf(&b, "  - {id: r%d, expression: '%s'}\n", i, r.Replace(shapes[shape.Uint64()]))
+	}
+	return b.String()
+}
+
+// traffic makes events as a host has them. One in fifty is about something
+// that some rule is about, too.
+func traffic(t testing.TB, n int) []*event.Event {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(2, 2))
+	zipf := rand.NewZipf(rng, 1.2, 4, 5000)
+	out := make([]*event.Event, 0, n)
+	for i := range n {
+		name := fmt.Sprintf("tool%d", rng.IntN(500))
+		file := fmt.Sprintf("/usr/lib/x86_64-linux-gnu/lib%d.so.6", rng.IntN(2000))
+		if i%50 == 0 {
+			name, file = fmt.Sprint("prog", zipf.Uint64()), fmt.Sprint("/etc/conf", zipf.Uint64())
+		}
+		above := "lineage: [{exec: /usr/bin/" + name + ", uid: 1000}, {exec: /usr/bin/make}, {exec: /usr/bin/bash}, {exec: /usr/sbin/sshd}]}"
+		switch i % 4 {
+		case 0:
+			out = append(out, build(t, "{kind: exec, "+above))
+		case 1:
+			out = append(out, build(t, "{kind: connect, addr: {ip: 10.1.2.3, port: 443}, "+above))
+		default:
+			out = append(out, build(t, "{kind: open, flags: [O_RDWR], file: {path: "+file+"}, "+above))
+		}
+	}
+	return out
+}
+
+// TestGrowth holds that an event costs ten thousand rules hardly more
+// conditions than a hundred: those of the values that it has.
+func TestGrowth(t *testing.T) {
+	events := traffic(t, 2000)
+	tried, matched := map[int]uint64{}, map[int]int{}
+	for _, n := range []int{100, 10_000} {
+		set := loadRules(t, realistic(n))
+		for _, e := range events {
+			matched[n] += len(set.Eval(e, nil))
+		}
+		for _, r := range set.Rules() {
+			for _, c := range set.Conditions(r) {
+				tried[n] += c.Tried
+			}
+		}
+		quiet := events[2]
+		if got := testing.AllocsPerRun(100, func() { set.Eval(quiet, nil) }); got != 0 {
+			t.Errorf("%d rules: %v allocations for an event that matches nothing", n, got)
+		}
+	}
+	if matched[10_000] == 0 {
+		t.Error("no rule matches anything")
+	}
+	perEvent := float64(tried[10_000]) / float64(len(events))
+	if perEvent > 10 {
+		t.Errorf("an event tries %.1f of 10,000 rules, %.1f of 100", perEvent, float64(tried[100])/float64(len(events)))
+	}
+	t.Logf("tried per event: %.2f of 10,000 rules, %.2f of 100", perEvent, float64(tried[100])/float64(len(events)))
+}
+
+func BenchmarkRealistic(b *testing.B) {
+	events := traffic(b, 2000)
+	for _, n := range []int{10, 100, 1000, 10_000} {
+		set := loadRules(b, realistic(n))
+		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+			var out []ruleset.Match
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				out = set.Eval(events[i], out[:0])
+				if i++; i == len(events) {
+					i = 0
+				}
+			}
+		})
+	}
+}
