@@ -3,6 +3,7 @@ package ruleset_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -154,6 +155,7 @@ func BenchmarkRealistic(b *testing.B) {
 	events := traffic(b, 2000)
 	for _, n := range []int{10, 100, 1000, 10_000} {
 		set := loadRules(b, realistic(n))
+		runtime.GC() // what loading left behind is not the events' cost
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
 			var out []ruleset.Match
 			i := 0
