@@ -82,6 +82,13 @@ function childOrder(a: GraphNode, b: GraphNode): number {
   );
 }
 
+/** add appends to the list a map holds. */
+function add<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const list = map.get(key);
+  if (list) list.push(value);
+  else map.set(key, [value]);
+}
+
 /** A forest without cycles: a parent that does not exist, or that would close a circle, is no parent. */
 function forest(nodes: GraphNode[]) {
   const byId = new Map(nodes.map((n) => [n.id, n]));
@@ -95,7 +102,7 @@ function forest(nodes: GraphNode[]) {
   const children = new Map<string, string[]>();
   for (const n of [...nodes].sort(childOrder)) {
     const p = parent.get(n.id);
-    if (p !== undefined) children.set(p, [...(children.get(p) ?? []), n.id]);
+    if (p !== undefined) add(children, p, n.id);
   }
   return { byId, parent, children };
 }
@@ -137,13 +144,13 @@ export function layout(graph: Graph): Layout {
     let up = laneById.has(l.parentId) && l.parentId !== l.id ? l.parentId : "";
     for (let at: string | undefined = up; at; at = laneParent.get(at)) if (at === l.id) up = "";
     laneParent.set(l.id, up);
-    subLanes.set(up, [...(subLanes.get(up) ?? []), l]);
+    add(subLanes, up, l);
   }
   const roots = new Map<string, string[]>();
   for (const n of [...graph.nodes].sort(childOrder)) {
     const p = parent.get(n.id);
     const lane = laneOf(n);
-    if (p === undefined || laneOf(byId.get(p)!) !== lane) roots.set(lane, [...(roots.get(lane) ?? []), n.id]);
+    if (p === undefined || laneOf(byId.get(p)!) !== lane) add(roots, lane, n.id);
   }
 
   const inLane = (id: string) =>
