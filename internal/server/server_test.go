@@ -799,7 +799,7 @@ func TestPage(t *testing.T) {
 	if len(nonces) != 3 || nonces[0] == nonces[1] {
 		t.Errorf("nonces %v", nonces)
 	}
-	for path, want := range map[string]int{"/assets/none.js": 404, "/../../etc/passwd": 200} {
+	for path, want := range map[string]int{"/assets/none.js": 404, "/../../etc/passwd": 404, "/nothing": 404} {
 		if resp := f.web(c, "GET", path, "", nil); resp.StatusCode != want || strings.Contains(bodyOf(t, resp), "root:") {
 			t.Errorf("%s: %d", path, resp.StatusCode)
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -43,8 +44,8 @@ func policy(nonce string) string {
 		"frame-src 'self' blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 }
 
-// A Page serves the page's files, and index.html for every other path, which
-// the page itself understands.
+// A Page serves the page's files, index.html for the empty path, and sends
+// links to stories there.
 type Page struct {
 	files fs.FS
 	index []byte
@@ -83,10 +84,15 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.ServeFileFS(w, r, p.files, name)
 			return
 		}
-		if strings.HasPrefix(name, "assets/") {
+		if !strings.HasPrefix(name, "stories") {
 			http.NotFound(w, r)
 			return
 		}
+		// The page keeps its place behind the #; its files have relative
+		// names, so index.html itself must not be answered below another path.
+		w.Header().Set("Location", "./"+strings.Repeat("../", strings.Count(name, "/"))+"#/"+(&url.URL{Path: name}).EscapedPath())
+		w.WriteHeader(http.StatusFound)
+		return
 	}
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
