@@ -17,10 +17,10 @@ CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$root/usr/
 # symbolic links resolved.
 for p in dash id uname cat ls chmod cp rm true mkdir; do
 	bin=$(type -P "$p")
-	cp -L "$bin" "$root/usr/bin/$p"
+	cp -Lp "$bin" "$root/usr/bin/$p"
 	ldd "$bin" | grep -o '/[^ ]*' | while read -r lib; do
 		mkdir -p "$root/$(dirname "$lib")"
-		cp -L "$lib" "$root/$lib"
+		cp -Lp "$lib" "$root/$lib"
 	done
 done
 printf 'root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/usr/sbin/nologin\ndeploy:x:1000:1000::/home/deploy:/bin/sh\n' >"$root/etc/passwd"
@@ -28,6 +28,7 @@ printf 'root:x:0:\nwww-data:x:33:\ndeploy:x:1000:\n' >"$root/etc/group"
 
 go run ./internal/testkit/vm/cmd/vmtest -kernel 6.1 -add "$root" -- /bin/busybox sh -c "
 	set -e
+	find $root -type f -exec touch -d '2026-01-01 00:00' {} + # programs as old as an installation
 	cp -a $root/. /
 	rm -rf $tmp
 	rm -f /bin/sh /sbin/sh
