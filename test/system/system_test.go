@@ -440,7 +440,10 @@ func TestCtrlC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took > 2*time.Second {
+	// Each of some sixty tracepoints waits for a grace period of the kernel
+	// when it is let go, one after the other: 0.3 to 4 s, by kernel and load.
+	t.Logf("it took %s", took)
+	if took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	// The kernel frees a program some time after its last user is gone.
