@@ -51,6 +51,11 @@ type Store interface {
 	// record.
 	Replay(ctx context.Context, fn func(agent string, rec *event.SpoolRecord) error) error
 
+	// Collected calls fn for the filter plans and losses that are stored, which
+	// say what could be seen when. The order is not defined. fn must not call the
+	// store and may keep the record.
+	Collected(ctx context.Context, fn func(agent string, run uint64, rec *event.SpoolRecord) error) error
+
 	// Runs returns the runs that the store knows, by agent and start.
 	Runs(ctx context.Context) ([]Run, error)
 
@@ -59,7 +64,8 @@ type Store interface {
 
 	// Expire removes what arrived before a time (ns since the epoch), as far as
 	// that is possible without rewriting files, and returns how many events went.
-	// What later events lean on stays: starts of runs, contexts, process nodes.
+	// What later events lean on stays: starts of runs, filter plans in force,
+	// contexts, process nodes.
 	Expire(ctx context.Context, before int64) (int64, error)
 
 	// Check reads everything and returns one error for each inconsistency.

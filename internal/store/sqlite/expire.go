@@ -88,8 +88,9 @@ type carriedRecord struct {
 	rec *event.SpoolRecord
 }
 
-// leanedRecords are the starts of runs that later segments know, the contexts
-// whose keys they know, and the contexts that those were opened in.
+// leanedRecords are the starts of runs that later segments know and the filter
+// plans that were in force in them last, the contexts whose keys they know, and
+// the contexts that those were opened in.
 func (d *DB) leanedRecords(ctx context.Context, db *sql.DB, g *segment, later []*segment) ([]carriedRecord, error) {
 	d.mu.Lock()
 	runs := map[int64]runKey{}
@@ -105,6 +106,7 @@ func (d *DB) leanedRecords(ctx context.Context, db *sql.DB, g *segment, later []
 	d.mu.Unlock()
 	var out []carriedRecord
 	contexts := map[string][]carriedRecord{}
+	plans := map[runKey]*event.SpoolRecord{}
 	rows, err := db.QueryContext(ctx, "SELECT run, data FROM record ORDER BY id")
 	if err != nil {
 		return nil, err
@@ -124,12 +126,19 @@ func (d *DB) leanedRecords(ctx context.Context, db *sql.DB, g *segment, later []
 		switch {
 		case rec.RunStart != nil && goesOn[key]:
 			out = append(out, carriedRecord{key, rec})
+		case rec.FilterPlan != nil && goesOn[key]:
+			if p := plans[key]; p == nil || p.FilterPlan.At <= rec.FilterPlan.At {
+				plans[key] = rec
+			}
 		case rec.Context != nil:
 			contexts[rec.Context.Key] = append(contexts[rec.Context.Key], carriedRecord{key, rec})
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
+	}
+	for key, rec := range plans {
+		out = append(out, carriedRecord{key, rec})
 	}
 	for name := range contexts {
 		known, err := d.contextKnown(ctx, name, later)

@@ -100,6 +100,8 @@ func TestExpire(t *testing.T) {
 		{Seq: 2, Context: &event.Context{Key: storetest.ContextKey(8), Layer: "sudo", ParentKey: "outer", At: storetest.Epoch, Episodic: true}},
 		{Seq: 7, Context: &event.Context{Key: "outer", Layer: "ssh_session", At: storetest.Epoch, Episodic: true}},
 		{Seq: 3, Context: &event.Context{Key: "sudo_gone", Layer: "sudo", At: storetest.Epoch, Episodic: true}},
+		{Seq: 3, FilterPlan: &event.FilterPlan{At: storetest.Epoch + 1, Kinds: []event.KindPlan{{Kind: event.KindOpen, Mode: "all"}}}},
+		{Seq: 3, FilterPlan: &event.FilterPlan{At: storetest.Epoch}},
 	}
 	// The processes of generated events end, but for this one and its parent.
 	parent, living := storetest.Node(event.Ref{Run: 7, Seq: 90_000}), storetest.Node(event.Ref{Run: 7, Seq: 90_004})
@@ -146,6 +148,17 @@ func TestExpire(t *testing.T) {
 		slices.Sort(keys)
 		if err != nil || !slices.Equal(keys, []string{"outer", storetest.ContextKey(8)}) {
 			t.Errorf("contexts %v, error %v", keys, err)
+		}
+		var plans []int64
+		err = d.Collected(ctx, func(agent string, run uint64, rec *event.SpoolRecord) error {
+			if agent != storetest.Agent1 || run != 7 {
+				t.Errorf("a record of %s, run %d", agent, run)
+			}
+			plans = append(plans, rec.FilterPlan.At-storetest.Epoch)
+			return nil
+		})
+		if err != nil || !slices.Equal(plans, []int64{1}) {
+			t.Errorf("plans %v, error %v", plans, err)
 		}
 	}
 	check(d)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +117,7 @@ func Run(t *testing.T, newOpener func(t testing.TB) Opener) {
 		{"IDs", testIDs},
 		{"Nodes", testNodes},
 		{"Replay", testReplay},
+		{"Collected", testCollected},
 		{"Runs", testRuns},
 		{"Refused", testRefused},
 		{"Cancelled", testCancelled},
@@ -413,6 +415,35 @@ func rare(run uint64) []*event.SpoolRecord {
 		{Seq: 5, Link: &event.ContextLink{FromContext: "sudo_0001", ToContext: "tainted_1", Type: "file_executed", Weight: 0.9, At: Epoch, Path: "/tmp/x"}},
 		{Seq: 6, Lost: &event.Lost{Kind: event.KindOpen, Reason: "ring_full_bulk", Count: 12, From: Epoch, To: Epoch + step, Where: "kernel"}},
 		{Seq: 7, Canary: &event.Canary{Nonce: 5, At: Epoch + 2*step}},
+	}
+}
+
+// testCollected expects filter plans and losses, with their runs, and nothing
+// else.
+func testCollected(t *testing.T, open Opener) {
+	s := open(t)
+	mustAppend(t, s, Batch(Agent1, 7, rare(7)))
+	mustAppend(t, s, Batch(Agent2, 9, rare(9)))
+	mustAppend(t, s, Batch(Agent1, 7, Events(7, 4, 30)))
+	closeStore(t, s)
+	s = open(t)
+	defer closeStore(t, s)
+	var got []string
+	err := s.Collected(context.Background(), func(agent string, run uint64, rec *event.SpoolRecord) error {
+		if (rec.FilterPlan == nil) == (rec.Lost == nil) {
+			t.Errorf("record %+v", rec)
+		}
+		got = append(got, fmt.Sprint(agent == Agent1, run, rec.Seq))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got)
+	diff(t, "records", []string{"false 9 2", "false 9 6", "true 7 2", "true 7 6"}, got)
+	end := errors.New("enough")
+	if err := s.Collected(context.Background(), func(string, uint64, *event.SpoolRecord) error { return end }); !errors.Is(err, end) {
+		t.Errorf("error %v", err)
 	}
 }
 
