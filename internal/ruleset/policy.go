@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clewsec/clew/internal/ruleset/source"
 	"github.com/clewsec/clew/internal/secl"
 	"github.com/clewsec/clew/internal/secl/ast"
 	"go.yaml.in/yaml/v3"
@@ -90,6 +91,8 @@ func (p Position) String() string {
 // Problem is something wrong, or worth a warning, in a policy.
 type Problem struct {
 	At Position
+	// End is where it ends, the zero Position where that is not known.
+	End Position
 	// Rule or Macro is the id of what it is about; both are empty where it is
 	// about a file as a whole.
 	Rule, Macro string
@@ -97,7 +100,13 @@ type Problem struct {
 	// Source and Carets are the line of the text and what to look at, where
 	// the problem is inside of an expression.
 	Source, Carets string
-	Warning        bool
+	// Span is where that is in the text of the expression, Code the class of
+	// the problem there, and Nearest the right name that is closest to a
+	// wrong one.
+	Span    ast.Span
+	Code    ast.Code
+	Nearest string
+	Warning bool
 	// Unreadable tells that the file, or a part of it with rules nobody knows
 	// of, could not be read at all.
 	Unreadable bool
@@ -140,7 +149,7 @@ type ruleDef struct {
 	severity     text
 	typ          text
 	pattern      *patternDef
-	distinct     *secl.Value[eventT, processT]
+	distinct     *secl.Value[eventT, Element]
 	set          map[string]bool
 	problems     []Problem
 	file         *policyFile
@@ -152,8 +161,13 @@ type policyFile struct {
 	version string
 	policy  string
 	lines   []string
-	macros  []*macroDef
-	rules   []*ruleDef
+	// src, tree and starts are the file as a text and where its lines begin;
+	// read when a problem needs its place.
+	src    string
+	tree   *source.Node
+	starts []int
+	macros []*macroDef
+	rules  []*ruleDef
 	// problems are those of the file, not of single rules.
 	problems []Problem
 }
@@ -546,46 +560,15 @@ func (d *ruleDef) key(r *reader, key string, v *yaml.Node) {
 	}
 }
 
-// place finds the place in the file of what stands at a span of a text. YAML
-// folds and indents, so it looks for the same word again: the n-th time it
-// occurs in the text is the n-th time it occurs in the file from there on.
-func (pf *policyFile) place(t text, s ast.Span) Position {
-	start := min(max(s.Start, 0), len(t.s))
-	word := t.s[start:min(max(s.End, start), len(t.s))]
-	if i := strings.IndexAny(word, " \t\r\n"); i >= 0 {
-		word = word[:i]
-	}
-	if word == "" || t.node == nil {
-		return t.at
-	}
-	nth := strings.Count(t.s[:start], word)
-	for i := t.at.Line - 1; i >= 0 && i < len(pf.lines); i++ {
-		line, from := pf.lines[i], 0
-		if i == t.at.Line-1 {
-			from = min(max(t.at.Column-1, 0), len(line))
-		}
-		for {
-			j := strings.Index(line[from:], word)
-			if j < 0 {
-				break
-			}
-			if nth == 0 {
-				return Position{File: pf.name, Line: i + 1, Column: len([]rune(line[:from+j])) + 1}
-			}
-			nth--
-			from += j + len(word)
-		}
-	}
-	return t.at
-}
-
 // expressionProblems turns the problems of a text into those of a file.
 func (pf *policyFile) expressionProblems(rule string, t text, problems ast.Problems) []Problem {
 	out := make([]Problem, 0, len(problems))
 	for _, p := range problems {
 		src, carets := ast.Snippet(t.s, p.Span)
+		at, end := pf.place(t, p.Span)
 		out = append(out, Problem{
-			At: pf.place(t, p.Span), Rule: rule, Msg: p.Error(), Source: src, Carets: carets, Warning: p.Warning,
+			At: at, End: end, Rule: rule, Msg: p.Error(), Source: src, Carets: carets,
+			Span: p.Span, Code: p.Code, Nearest: p.Nearest, Warning: p.Warning,
 		})
 	}
 	return out

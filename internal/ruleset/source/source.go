@@ -95,6 +95,33 @@ func Parse(src string) *Node {
 	return root
 }
 
+// ScalarAt finds the scalar that begins at an offset, nil where none does.
+func (n *Node) ScalarAt(off int) *Node {
+	if n == nil || off < n.Start || off > n.Reach {
+		return nil
+	}
+	switch n.Kind {
+	case Scalar:
+		if n.Start == off {
+			return n
+		}
+	case Mapping:
+		i := sort.Search(len(n.Entries), func(i int) bool { return n.Entries[i].Key.Start > off }) - 1
+		if i >= 0 {
+			if k := n.Entries[i].Key.ScalarAt(off); k != nil {
+				return k
+			}
+			return n.Entries[i].Value.ScalarAt(off)
+		}
+	case Sequence:
+		i := sort.Search(len(n.Items), func(i int) bool { return n.Items[i].Start > off }) - 1
+		if i >= 0 {
+			return n.Items[i].ScalarAt(off)
+		}
+	}
+	return nil
+}
+
 type line struct{ start, end int }
 
 type parser struct {
