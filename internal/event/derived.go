@@ -30,6 +30,50 @@ func (c *Chmod) DestinationRights() int64 { return c.DestinationMode & 0o7777 }
 // DestinationRights are the permission bits asked for.
 func (m *Mkdir) DestinationRights() int64 { return m.DestinationMode & 0o7777 }
 
+// SyscallMode is the mode as the caller gave it.
+func (m *Mkdir) SyscallMode() int64 { return m.DestinationMode }
+
+// SyscallFlags are the flags as the caller gave them.
+func (o *Open) SyscallFlags() int64 { return o.Flags }
+
+// SyscallMode is the mode as the caller gave it.
+func (o *Open) SyscallMode() int64 { return o.DestinationMode }
+
+// SyscallFlags are the flags as the caller gave them.
+func (u *Unlink) SyscallFlags() int64 { return u.Flags }
+
+// Visible tells whether a path of its namespace leads to the mount.
+func (m *Mount) Visible() bool { return !m.Hidden }
+
+// MountVisible tells whether a path of its namespace leads to the mount that
+// holds the file.
+func (f *File) MountVisible() bool { return !f.MountHidden }
+
+// PID is the process id of the receiver.
+func (s *SignalSent) PID() int64 { return int64(s.Target.PID) }
+
+// Args are the parameters joined by one space.
+func (m *LoadModule) Args() string { return strings.Join(m.Argv, " ") }
+
+// QuestionLength is the length of the question in bytes.
+func (d *DNS) QuestionLength() int64 { return d.QuestionSize }
+
+// DestinationNamespace is the namespace of the attribute.
+func (x *Setxattr) DestinationNamespace() string { return xattrNamespace(x.DestinationName) }
+
+// DestinationNamespace is the namespace of the attribute.
+func (x *Removexattr) DestinationNamespace() string { return xattrNamespace(x.DestinationName) }
+
+// xattrNamespace is the part of an attribute's name that says who may set it
+// (xattr(7)); empty where the name has none.
+func xattrNamespace(name string) string {
+	ns, _, ok := strings.Cut(name, ".")
+	if !ok {
+		return ""
+	}
+	return ns
+}
+
 // IsPublic tells whether the address is neither private nor local.
 func (a *Address) IsPublic() bool { return IsPublic(a.IP) }
 

@@ -138,6 +138,7 @@ const (
 	TypeString
 	TypeStrings
 	TypeIP
+	TypeInts
 )
 
 // A Getter reads one field of a T. Exactly one of the functions is set, the
@@ -151,19 +152,32 @@ type Getter[T any] struct {
 	Length       bool // has a .length companion
 	Time         bool // ns since the epoch
 	Weight       int  // cost of reading it; 0: a plain read
+	Fold         bool // compared without regard to case
+	Max          int  // longest literal that can match, bytes; 0 for any
 	KernelFilter string
 
 	Bool func(*T) bool
 	Int  func(*T) int64
 	Str  func(*T) string
 	Strs func(*T) []string
+	Ints func(*T) []int64
 	IP   func(*T) netip.Addr
 }
 
 // An ObjectRef is a place where events of a kind have an object of type T.
+// Several kinds may have one at the same path.
 type ObjectRef[T any] struct {
+	Path    string
+	Kind    Kind
+	Doc     string
+	Context bool // a process: its parent and ancestors can be named, too
+	Get     func(*Event) *T
+}
+
+// A ListRef is a place where events of a kind have a list of Ts.
+type ListRef[T any] struct {
 	Path string
 	Kind Kind
 	Doc  string
-	Get  func(*Event) *T
+	Get  func(*Event) *[]T
 }

@@ -47,30 +47,117 @@ const (
 	KindMkdir Kind = 17
 	// KindRmdir: a directory was removed.
 	KindRmdir Kind = 18
+	// KindChdir: the working directory was changed.
+	KindChdir Kind = 19
+	// KindMount: a file system became visible at a directory.
+	KindMount Kind = 20
+	// KindUmount: a file system was unmounted. An addition of ours, no kind of SECL.
+	KindUmount Kind = 21
+	// KindSetxattr: an extended attribute of a file was set.
+	KindSetxattr Kind = 22
+	// KindRemovexattr: an extended attribute of a file was removed.
+	KindRemovexattr Kind = 23
+	// KindSplice: data was moved between a file and a pipe without a copy.
+	KindSplice Kind = 24
+	// KindUtimes: the times of a file were set.
+	KindUtimes Kind = 25
+	// KindCapset: the capabilities of the process were changed.
+	KindCapset Kind = 26
+	// KindSignal: a signal was sent.
+	KindSignal Kind = 27
+	// KindSetrlimit: a resource limit was changed.
+	KindSetrlimit Kind = 28
+	// KindCapabilities: summary of the capabilities a process asked for and used since the last one.
+	KindCapabilities Kind = 29
+	// KindPrctl: a property of the process was changed by prctl(2).
+	KindPrctl Kind = 30
+	// KindBPF: a bpf(2) command was issued.
+	KindBPF Kind = 31
+	// KindLoadModule: a kernel module was loaded.
+	KindLoadModule Kind = 32
+	// KindUnloadModule: a kernel module was removed.
+	KindUnloadModule Kind = 33
+	// KindMmap: memory or a file was mapped.
+	KindMmap Kind = 34
+	// KindMprotect: the protection of mapped memory was changed.
+	KindMprotect Kind = 35
+	// KindPtrace: a process was traced by ptrace(2).
+	KindPtrace Kind = 36
+	// KindSelinux: the state of SELinux was changed.
+	KindSelinux Kind = 37
+	// KindSysctl: a kernel parameter was read or written.
+	KindSysctl Kind = 38
+	// KindUnshare: the process left namespaces.
+	KindUnshare Kind = 39
+	// KindSocket: a socket was made.
+	KindSocket Kind = 40
+	// KindSetsockopt: an option of a socket was set.
+	KindSetsockopt Kind = 41
+	// KindDNS: a name was asked for, or an answer came.
+	KindDNS Kind = 42
+	// KindFailedDNS: an answer with an error came that no known query asked for.
+	KindFailedDNS Kind = 43
+	// KindIMDS: the metadata service of the cloud was asked, or answered.
+	KindIMDS Kind = 44
+	// KindPacket: a packet satisfied a packet filter of some rule.
+	KindPacket Kind = 45
+	// KindNetworkFlowMonitor: what a process sent and received since the last such event, by flow.
+	KindNetworkFlowMonitor Kind = 46
+	// KindOndemand: a function named in a rule was called.
+	KindOndemand Kind = 47
 )
 
 // NumKinds is one more than the highest kind.
-const NumKinds = 19
+const NumKinds = 48
 
 var kindInfos = [NumKinds]KindInfo{
-	KindFork:        {Name: "fork", Category: "process", Doc: "A process was created. Not a SECL kind, it feeds the process table.", Hidden: true},
-	KindExec:        {Name: "exec", Category: "process", Doc: "A new program image was executed.", Hidden: false},
-	KindExit:        {Name: "exit", Category: "process", Doc: "A process ended.", Hidden: false},
-	KindOpen:        {Name: "open", Category: "file", Doc: "A file was opened, created or truncated.", Hidden: false},
-	KindUnlink:      {Name: "unlink", Category: "file", Doc: "A file was removed.", Hidden: false},
-	KindRename:      {Name: "rename", Category: "file", Doc: "A file was renamed.", Hidden: false},
-	KindChmod:       {Name: "chmod", Category: "file", Doc: "The permission bits of a file were changed.", Hidden: false},
-	KindChown:       {Name: "chown", Category: "file", Doc: "The owner of a file was changed.", Hidden: false},
-	KindLink:        {Name: "link", Category: "file", Doc: "A hard link was made.", Hidden: false},
-	KindSymlink:     {Name: "symlink", Category: "file", Doc: "A symbolic link was made. An addition of ours, no kind of SECL.", Hidden: false},
-	KindConnect:     {Name: "connect", Category: "network", Doc: "A connection was attempted.", Hidden: false},
-	KindAccept:      {Name: "accept", Category: "network", Doc: "A connection was accepted.", Hidden: false},
-	KindBind:        {Name: "bind", Category: "network", Doc: "A socket was bound.", Hidden: false},
-	KindSetuid:      {Name: "setuid", Category: "process", Doc: "A user id of the process changed.", Hidden: false},
-	KindSetgid:      {Name: "setgid", Category: "process", Doc: "A group id of the process changed.", Hidden: false},
-	KindCgroupWrite: {Name: "cgroup_write", Category: "kernel", Doc: "A process was moved to a control group.", Hidden: false},
-	KindMkdir:       {Name: "mkdir", Category: "file", Doc: "A directory was made.", Hidden: false},
-	KindRmdir:       {Name: "rmdir", Category: "file", Doc: "A directory was removed.", Hidden: false},
+	KindFork:               {Name: "fork", Category: "process", Doc: "A process was created. Not a SECL kind, it feeds the process table.", Hidden: true},
+	KindExec:               {Name: "exec", Category: "process", Doc: "A new program image was executed.", Hidden: false},
+	KindExit:               {Name: "exit", Category: "process", Doc: "A process ended.", Hidden: false},
+	KindOpen:               {Name: "open", Category: "file", Doc: "A file was opened, created or truncated.", Hidden: false},
+	KindUnlink:             {Name: "unlink", Category: "file", Doc: "A file was removed.", Hidden: false},
+	KindRename:             {Name: "rename", Category: "file", Doc: "A file was renamed.", Hidden: false},
+	KindChmod:              {Name: "chmod", Category: "file", Doc: "The permission bits of a file were changed.", Hidden: false},
+	KindChown:              {Name: "chown", Category: "file", Doc: "The owner of a file was changed.", Hidden: false},
+	KindLink:               {Name: "link", Category: "file", Doc: "A hard link was made.", Hidden: false},
+	KindSymlink:            {Name: "symlink", Category: "file", Doc: "A symbolic link was made. An addition of ours, no kind of SECL.", Hidden: false},
+	KindConnect:            {Name: "connect", Category: "network", Doc: "A connection was attempted.", Hidden: false},
+	KindAccept:             {Name: "accept", Category: "network", Doc: "A connection was accepted.", Hidden: false},
+	KindBind:               {Name: "bind", Category: "network", Doc: "A socket was bound.", Hidden: false},
+	KindSetuid:             {Name: "setuid", Category: "process", Doc: "A user id of the process changed.", Hidden: false},
+	KindSetgid:             {Name: "setgid", Category: "process", Doc: "A group id of the process changed.", Hidden: false},
+	KindCgroupWrite:        {Name: "cgroup_write", Category: "kernel", Doc: "A process was moved to a control group.", Hidden: false},
+	KindMkdir:              {Name: "mkdir", Category: "file", Doc: "A directory was made.", Hidden: false},
+	KindRmdir:              {Name: "rmdir", Category: "file", Doc: "A directory was removed.", Hidden: false},
+	KindChdir:              {Name: "chdir", Category: "file", Doc: "The working directory was changed.", Hidden: false},
+	KindMount:              {Name: "mount", Category: "file", Doc: "A file system became visible at a directory.", Hidden: false},
+	KindUmount:             {Name: "umount", Category: "file", Doc: "A file system was unmounted. An addition of ours, no kind of SECL.", Hidden: false},
+	KindSetxattr:           {Name: "setxattr", Category: "file", Doc: "An extended attribute of a file was set.", Hidden: false},
+	KindRemovexattr:        {Name: "removexattr", Category: "file", Doc: "An extended attribute of a file was removed.", Hidden: false},
+	KindSplice:             {Name: "splice", Category: "file", Doc: "Data was moved between a file and a pipe without a copy.", Hidden: false},
+	KindUtimes:             {Name: "utimes", Category: "file", Doc: "The times of a file were set.", Hidden: false},
+	KindCapset:             {Name: "capset", Category: "process", Doc: "The capabilities of the process were changed.", Hidden: false},
+	KindSignal:             {Name: "signal", Category: "process", Doc: "A signal was sent.", Hidden: false},
+	KindSetrlimit:          {Name: "setrlimit", Category: "process", Doc: "A resource limit was changed.", Hidden: false},
+	KindCapabilities:       {Name: "capabilities", Category: "process", Doc: "Summary of the capabilities a process asked for and used since the last one.", Hidden: false},
+	KindPrctl:              {Name: "prctl", Category: "process", Doc: "A property of the process was changed by prctl(2).", Hidden: false},
+	KindBPF:                {Name: "bpf", Category: "kernel", Doc: "A bpf(2) command was issued.", Hidden: false},
+	KindLoadModule:         {Name: "load_module", Category: "kernel", Doc: "A kernel module was loaded.", Hidden: false},
+	KindUnloadModule:       {Name: "unload_module", Category: "kernel", Doc: "A kernel module was removed.", Hidden: false},
+	KindMmap:               {Name: "mmap", Category: "kernel", Doc: "Memory or a file was mapped.", Hidden: false},
+	KindMprotect:           {Name: "mprotect", Category: "kernel", Doc: "The protection of mapped memory was changed.", Hidden: false},
+	KindPtrace:             {Name: "ptrace", Category: "kernel", Doc: "A process was traced by ptrace(2).", Hidden: false},
+	KindSelinux:            {Name: "selinux", Category: "kernel", Doc: "The state of SELinux was changed.", Hidden: false},
+	KindSysctl:             {Name: "sysctl", Category: "kernel", Doc: "A kernel parameter was read or written.", Hidden: false},
+	KindUnshare:            {Name: "unshare", Category: "kernel", Doc: "The process left namespaces.", Hidden: false},
+	KindSocket:             {Name: "socket", Category: "network", Doc: "A socket was made.", Hidden: false},
+	KindSetsockopt:         {Name: "setsockopt", Category: "network", Doc: "An option of a socket was set.", Hidden: false},
+	KindDNS:                {Name: "dns", Category: "network", Doc: "A name was asked for, or an answer came.", Hidden: false},
+	KindFailedDNS:          {Name: "failed_dns", Category: "network", Doc: "An answer with an error came that no known query asked for.", Hidden: false},
+	KindIMDS:               {Name: "imds", Category: "network", Doc: "The metadata service of the cloud was asked, or answered.", Hidden: false},
+	KindPacket:             {Name: "packet", Category: "network", Doc: "A packet satisfied a packet filter of some rule.", Hidden: false},
+	KindNetworkFlowMonitor: {Name: "network_flow_monitor", Category: "network", Doc: "What a process sent and received since the last such event, by flow.", Hidden: false},
+	KindOndemand:           {Name: "ondemand", Category: "kernel", Doc: "A function named in a rule was called.", Hidden: false},
 }
 
 // Address: one end of a connection.
@@ -84,78 +171,134 @@ type Address struct {
 
 // File: a file as the kernel knew it at the time of the event.
 type File struct {
-	Path                 string   // Full path inside the mount namespace of the process.
-	Filesystem           string   // Type of the file system: ext4, overlay, tmpfs…
-	Inode                uint64   // Inode number.
-	MountID              uint32   // Id of the mount.
-	Dev                  uint32   // Device of the file system (major:minor as the kernel encodes it).
-	Mode                 uint32   // Type and permission bits.
-	UID                  uint32   // Owner.
-	GID                  uint32   // Owning group.
-	User                 string   // Name of the owner.
-	Group                string   // Name of the owning group.
-	ChangeTime           int64    // ctime, ns since the epoch.
-	ModificationTime     int64    // mtime, ns since the epoch.
-	InUpperLayer         bool     // On overlayfs: the file is in the writable layer.
-	Hashes               []string // algorithm:hex of the content, when it was asked for.
-	PackageName          string   // Owning package of the operating system.
-	PackageVersion       string   // Its version.
-	PackageSourceVersion string   // Version of its source package.
-	PathSource           string   // kernel when the kernel resolved the path, user when it was read from the caller's memory.
-	Links                uint32   // Number of hard links.
+	Path                 string        // Full path inside the mount namespace of the process.
+	Filesystem           string        // Type of the file system: ext4, overlay, tmpfs…
+	Inode                uint64        // Inode number.
+	MountID              uint32        // Id of the mount.
+	Dev                  uint32        // Device of the file system (major:minor as the kernel encodes it).
+	Mode                 uint32        // Type and permission bits.
+	UID                  uint32        // Owner.
+	GID                  uint32        // Owning group.
+	User                 string        // Name of the owner.
+	Group                string        // Name of the owning group.
+	ChangeTime           int64         // ctime, ns since the epoch.
+	ModificationTime     int64         // mtime, ns since the epoch.
+	InUpperLayer         bool          // On overlayfs: the file is in the writable layer.
+	Hashes               []string      // algorithm:hex of the content, when it was asked for.
+	PackageName          string        // Owning package of the operating system.
+	PackageVersion       string        // Its version.
+	PackageSourceVersion string        // Version of its source package.
+	PathSource           string        // kernel when the kernel resolved the path, user when it was read from the caller's memory.
+	Links                uint32        // Number of hard links.
+	PackageEpoch         int64         // Its epoch.
+	PackageRelease       string        // Its release.
+	PackageSourceEpoch   int64         // Epoch of its source package.
+	PackageSourceRelease string        // Release of its source package.
+	MountHidden          bool          // No path of its namespace leads to the mount that holds the file.
+	MountDetached        bool          // The mount that holds the file is attached to no directory.
+	Metadata             *FileMetadata // What its content says.
+	OtherPaths           []string      // Other paths of the file that rules on its path accept: symbolic links it was executed through, its path inside an overlay.
+}
+
+// Flow: packets between two ends over one protocol.
+type Flow struct {
+	Source             Address // This end.
+	Destination        Address // The other end.
+	L3Protocol         int64   // ETH_P_IP, ETH_P_IPV6…
+	L4Protocol         int64   // IP_PROTO_TCP, IP_PROTO_UDP…
+	IngressDataSize    uint64  // Bytes received.
+	IngressPacketCount uint64  // Packets received.
+	EgressDataSize     uint64  // Bytes sent.
+	EgressPacketCount  uint64  // Packets sent.
+	Retransmits        uint64  // TCP segments sent again.
+	RTTUS              uint64  // Smoothed round trip time, µs.
+	StartNS            uint64  // When the connection began, ns since boot.
+}
+
+// Headers: what the headers of a packet say.
+type Headers struct {
+	DeviceIfname     string  // Network device.
+	DeviceNetns      uint32  // Inode of the device's network namespace.
+	L3Protocol       int64   // ETH_P_IP, ETH_P_IPV6…
+	L4Protocol       int64   // IP_PROTO_TCP, IP_PROTO_UDP…
+	NetworkDirection int64   // INGRESS or EGRESS.
+	Size             int64   // Bytes.
+	Type             int64   // ICMP type, 0 for others.
+	Source           Address // Where it came from.
+	Destination      Address // Where it went.
+}
+
+// FileMetadata: what the first bytes of a file say of it.
+type FileMetadata struct {
+	Size               int64 // Bytes.
+	Type               int64 // What it is: an ELF, a script, an archive…
+	IsExecutable       bool  // It can be executed.
+	Architecture       int64 // Machine it is for.
+	ABI                int64 // Binary interface it is for.
+	IsUPXPacked        bool  // It was packed with UPX.
+	Compression        int64 // How it is compressed.
+	IsGarbleObfuscated bool  // A Go program obfuscated with garble.
 }
 
 // Process: one process image. A fork makes a node that copies its parent's image, an execve makes a new node whose parent is the image before it.
 type Process struct {
-	ID                 Ref      // The record that made this node.
-	ParentID           Ref      // The node before it.
-	PID                uint32   // Thread group id.
-	TID                uint32   // Thread id.
-	PPID               uint32   // Thread group id of the real parent.
-	StartNS            uint64   // Start of the process (group leader) in ns since boot; with pid the identity of a process across its images.
-	CreatedAt          int64    // When this image began (fork or exec), ns since the epoch.
-	Comm               string   // Kernel command name, at most 15 bytes.
-	TTYName            string   // Controlling terminal, empty when there is none.
-	AllArgs            []string // Arguments as given, the first one included, secrets scrubbed.
-	ArgsTruncated      bool     // A capture limit cut the arguments.
-	Envs               []string // Names of environment variables.
-	Envp               []string // NAME=value of variables on the allow-list.
-	EnvsTruncated      bool     // A capture limit cut the environment.
-	IsThread           bool     // The process forked but never executed an image of its own.
-	IsExec             bool     // This node came from an exec.
-	IsKworker          bool     // A kernel thread.
-	UID                uint32   // Real user id.
-	GID                uint32   // Real group id.
-	EUID               uint32   // Effective user id.
-	EGID               uint32   // Effective group id.
-	FSUID              uint32   // User id used for file access.
-	FSGID              uint32   // Group id used for file access.
-	AUID               uint32   // Audit login uid; 4294967295 when unset.
-	AuditSession       uint32   // Audit session id; 4294967295 when unset.
-	User               string   // Name of the real user.
-	Group              string   // Name of the real group.
-	EUser              string   // Name of the effective user.
-	EGroup             string   // Name of the effective group.
-	FSUser             string   // Name of the file system user.
-	FSGroup            string   // Name of the file system group.
-	CapEffective       uint64   // Effective capability mask.
-	CapPermitted       uint64   // Permitted capability mask.
-	File               File     // The executed binary.
-	Interpreter        File     // The #! interpreter of a script, empty otherwise.
-	ContainerID        string   // Container id, empty on the host.
-	ContainerCreatedAt int64    // When the container was first seen, ns since the epoch.
-	Cgroup             string   // Path of the control group.
-	CgroupManager      string   // Who made the control group: systemd, docker, containerd, cri-o, podman.
-	CgroupVersion      int64    // 1 or 2.
-	CgroupID           uint64   // Kernel's id of the control group.
-	SID                uint32   // Session id (setsid).
-	NetNS              uint32   // Inode of the network namespace.
-	MntNS              uint32   // Inode of the mount namespace.
-	PIDNS              uint32   // Inode of the pid namespace.
-	CWD                string   // Working directory when the image began.
-	Source             string   // How the node was learnt: runtime, snapshot, inferred, placeholder.
-	ExecTime           int64    // When the image was executed, ns since the epoch; 0 if only forked.
-	NSPID              uint32   // Process id inside the innermost pid namespace.
+	ID                 Ref          // The record that made this node.
+	ParentID           Ref          // The node before it.
+	PID                uint32       // Thread group id.
+	TID                uint32       // Thread id.
+	PPID               uint32       // Thread group id of the real parent.
+	StartNS            uint64       // Start of the process (group leader) in ns since boot; with pid the identity of a process across its images.
+	CreatedAt          int64        // When this image began (fork or exec), ns since the epoch.
+	Comm               string       // Kernel command name, at most 15 bytes.
+	TTYName            string       // Controlling terminal, empty when there is none.
+	AllArgs            []string     // Arguments as given, the first one included, secrets scrubbed.
+	ArgsTruncated      bool         // A capture limit cut the arguments.
+	Envs               []string     // Names of environment variables.
+	Envp               []string     // NAME=value of variables on the allow-list.
+	EnvsTruncated      bool         // A capture limit cut the environment.
+	IsThread           bool         // The process forked but never executed an image of its own.
+	IsExec             bool         // This node came from an exec.
+	IsKworker          bool         // A kernel thread.
+	UID                uint32       // Real user id.
+	GID                uint32       // Real group id.
+	EUID               uint32       // Effective user id.
+	EGID               uint32       // Effective group id.
+	FSUID              uint32       // User id used for file access.
+	FSGID              uint32       // Group id used for file access.
+	AUID               uint32       // Audit login uid; 4294967295 when unset.
+	AuditSession       uint32       // Audit session id; 4294967295 when unset.
+	User               string       // Name of the real user.
+	Group              string       // Name of the real group.
+	EUser              string       // Name of the effective user.
+	EGroup             string       // Name of the effective group.
+	FSUser             string       // Name of the file system user.
+	FSGroup            string       // Name of the file system group.
+	CapEffective       uint64       // Effective capability mask.
+	CapPermitted       uint64       // Permitted capability mask.
+	File               File         // The executed binary.
+	Interpreter        File         // The #! interpreter of a script, empty otherwise.
+	ContainerID        string       // Container id, empty on the host.
+	ContainerCreatedAt int64        // When the container was first seen, ns since the epoch.
+	Cgroup             string       // Path of the control group.
+	CgroupManager      string       // Who made the control group: systemd, docker, containerd, cri-o, podman.
+	CgroupVersion      int64        // 1 or 2.
+	CgroupID           uint64       // Kernel's id of the control group.
+	SID                uint32       // Session id (setsid).
+	NetNS              uint32       // Inode of the network namespace.
+	MntNS              uint32       // Inode of the mount namespace.
+	PIDNS              uint32       // Inode of the pid namespace.
+	CWD                string       // Working directory when the image began.
+	Source             string       // How the node was learnt: runtime, snapshot, inferred, placeholder.
+	ExecTime           int64        // When the image was executed, ns since the epoch; 0 if only forked.
+	NSPID              uint32       // Process id inside the innermost pid namespace.
+	CapsAttempted      uint64       // Mask of capabilities that the process asked for so far.
+	CapsUsed           uint64       // Mask of capabilities that it was granted so far.
+	ContainerTags      []string     // What the orchestrator says of the container: image_name:nginx.
+	ContainerRuntime   string       // docker, containerd, cri-o, podman.
+	CgroupFileMountID  uint32       // Id of the mount the control group was seen on.
+	CgroupCreatedAt    int64        // When the control group was first seen, ns since the epoch.
+	UserSession        *UserSession // The session of a person it descends from.
+	Script             *File        // The script that the interpreter was started for.
 
 	Parent   *Process   // the node before it; set by the process table
 	Contexts []*Context // contexts in force, highest priority first; never changed in place
@@ -184,28 +327,66 @@ type Event struct {
 	GID         uint32   // Actor's real group id at the time.
 	EUID        uint32   // Actor's effective user id at the time.
 
-	Fork        *Fork
-	Exec        *Exec
-	Exit        *Exit
-	Open        *Open
-	Unlink      *Unlink
-	Rename      *Rename
-	Chmod       *Chmod
-	Chown       *Chown
-	Link        *Link
-	Symlink     *Symlink
-	Connect     *Connect
-	Accept      *Accept
-	Bind        *Bind
-	Setuid      *Setuid
-	Setgid      *Setgid
-	CgroupWrite *CgroupWrite
-	Mkdir       *Mkdir
-	Rmdir       *Rmdir
+	Fork               *Fork
+	Exec               *Exec
+	Exit               *Exit
+	Open               *Open
+	Unlink             *Unlink
+	Rename             *Rename
+	Chmod              *Chmod
+	Chown              *Chown
+	Link               *Link
+	Symlink            *Symlink
+	Connect            *Connect
+	Accept             *Accept
+	Bind               *Bind
+	Setuid             *Setuid
+	Setgid             *Setgid
+	CgroupWrite        *CgroupWrite
+	Mkdir              *Mkdir
+	Rmdir              *Rmdir
+	Chdir              *Chdir
+	Mount              *Mount
+	Umount             *Umount
+	Setxattr           *Setxattr
+	Removexattr        *Removexattr
+	Splice             *Splice
+	Utimes             *Utimes
+	Capset             *Capset
+	SignalSent         *SignalSent
+	Setrlimit          *Setrlimit
+	Capabilities       *Capabilities
+	Prctl              *Prctl
+	BPF                *BPF
+	LoadModule         *LoadModule
+	UnloadModule       *UnloadModule
+	Mmap               *Mmap
+	Mprotect           *Mprotect
+	Ptrace             *Ptrace
+	Selinux            *Selinux
+	Sysctl             *Sysctl
+	Unshare            *Unshare
+	Socket             *Socket
+	Setsockopt         *Setsockopt
+	DNS                *DNS
+	FailedDNS          *FailedDNS
+	IMDS               *IMDS
+	Packet             *Packet
+	NetworkFlowMonitor *NetworkFlowMonitor
+	Ondemand           *Ondemand
 
 	Proc     *Process   // the actor's node; set by the process table, not part of the wire form
 	Contexts []*Context // its contexts, highest priority first; set by the pipeline
 	Host     *Host      // facts that are the same for every event of a run; set by the pipeline
+}
+
+// Target: another process that an event is about.
+type Target struct {
+	PID     uint32 // Thread group id.
+	StartNS uint64 // Start of its group leader, ns since boot; 0 when not known.
+	Node    Ref    // Its node.
+
+	Proc *Process // that node; set by the process table and by readers, not part of the wire form
 }
 
 // Signal: one rule that an event matched. Carries what a reader needs without the rule set.
@@ -391,6 +572,20 @@ type SpoolRecord struct {
 	Canary      *Canary
 }
 
+// UserSession: the session of a person that a process descends from.
+type UserSession struct {
+	K8sUsername   string     // Who ran kubectl exec.
+	K8sUID        string     // Id of that user.
+	K8sGroups     []string   // Groups of that user.
+	SSHUsername   string     // User who logged in.
+	SSHPort       uint32     // Port the client came from.
+	SSHClientIP   netip.Addr // Address the client came from.
+	SSHAuthMethod int64      // How the user proved who it is: SSH_AUTH_METHOD_PASSWORD, SSH_AUTH_METHOD_PUBLIC_KEY.
+	SSHPublicKey  string     // Fingerprint of the public key.
+	ID            string     // Id of the session.
+	SessionType   string     // k8s or ssh.
+}
+
 // Fork is the payload of a fork event: a process was created. Not a SECL kind, it feeds the process table.
 type Fork struct {
 	Child *Process // The new process as far as fork decides it.
@@ -420,10 +615,11 @@ type Open struct {
 
 // Unlink is the payload of a unlink event: a file was removed.
 type Unlink struct {
-	File        File   // The file.
-	Flags       int64  // AT_REMOVEDIR or 0.
-	SyscallPath string // Path as the caller gave it.
-	Retval      int64  // Return value.
+	File         File   // The file.
+	Flags        int64  // AT_REMOVEDIR or 0.
+	SyscallPath  string // Path as the caller gave it.
+	Retval       int64  // Return value.
+	SyscallDirfd int64  // Directory descriptor as the caller gave it; AT_FDCWD is the working directory.
 }
 
 // Rename is the payload of a rename event: a file was renamed.
@@ -540,6 +736,274 @@ type Rmdir struct {
 	Retval      int64  // Return value.
 }
 
+// Chdir is the payload of a chdir event: the working directory was changed.
+type Chdir struct {
+	File        File   // The new working directory.
+	SyscallPath string // Path as the caller gave it.
+	Retval      int64  // Return value; negative error number.
+}
+
+// Mount is the payload of a mount event: a file system became visible at a directory.
+type Mount struct {
+	MountpointPath        string // Directory it was mounted on.
+	SourcePath            string // Path of what was mounted, for a bind mount.
+	RootPath              string // Path of the mount's root inside its file system.
+	FsType                string // Type of the file system.
+	SyscallMountpointPath string // Mount point as the caller gave it.
+	SyscallSourcePath     string // Source as the caller gave it.
+	SyscallFsType         string // Type as the caller gave it.
+	Flags                 uint64 // Mount flags as the caller gave them (MS_*).
+	Detached              bool   // The mount is attached to no directory.
+	Hidden                bool   // No path of its namespace leads to the mount.
+	Retval                int64  // Return value; negative error number.
+}
+
+// Umount is the payload of a umount event: a file system was unmounted. An addition of ours, no kind of SECL.
+type Umount struct {
+	MountpointPath string // Directory it was mounted on, as the caller gave it.
+	Flags          int64  // MNT_FORCE, MNT_DETACH…
+	Retval         int64  // Return value; negative error number.
+}
+
+// Setxattr is the payload of a setxattr event: an extended attribute of a file was set.
+type Setxattr struct {
+	File            File   // The file.
+	DestinationName string // Name of the attribute with its namespace: security.capability.
+	Retval          int64  // Return value; negative error number.
+}
+
+// Removexattr is the payload of a removexattr event: an extended attribute of a file was removed.
+type Removexattr struct {
+	File            File   // The file.
+	DestinationName string // Name of the attribute with its namespace: security.capability.
+	Retval          int64  // Return value; negative error number.
+}
+
+// Splice is the payload of a splice event: data was moved between a file and a pipe without a copy.
+type Splice struct {
+	File          File  // The file that is not the pipe.
+	PipeEntryFlag int64 // Flags of the pipe's last buffer when the call began (PIPE_BUF_FLAG_*).
+	PipeExitFlag  int64 // Flags of the pipe's last buffer when the call ended (PIPE_BUF_FLAG_*).
+	Retval        int64 // Return value; negative error number.
+}
+
+// Utimes is the payload of a utimes event: the times of a file were set.
+type Utimes struct {
+	File        File   // The file.
+	SyscallPath string // Path as the caller gave it.
+	Atime       int64  // Access time asked for, ns since the epoch; 0 for now.
+	Mtime       int64  // Modification time asked for, ns since the epoch; 0 for now.
+	Retval      int64  // Return value; negative error number.
+}
+
+// Capset is the payload of a capset event: the capabilities of the process were changed.
+type Capset struct {
+	CapEffective uint64 // Effective capability mask afterwards.
+	CapPermitted uint64 // Permitted capability mask afterwards.
+}
+
+// SignalSent is the payload of a signal event: a signal was sent.
+type SignalSent struct {
+	Type     int64  // Number of the signal.
+	Target   Target // The process it was sent to.
+	Retval   int64  // Return value; negative error number.
+	PIDGiven int64  // Process id as the caller gave it; 0 and less name groups.
+}
+
+// Setrlimit is the payload of a setrlimit event: a resource limit was changed.
+type Setrlimit struct {
+	Resource int64  // RLIMIT_CORE, RLIMIT_NPROC…
+	RlimCur  uint64 // New soft limit.
+	RlimMax  uint64 // New hard limit.
+	Target   Target // The process whose limit it is.
+	Retval   int64  // Return value; negative error number.
+}
+
+// Capabilities is the payload of a capabilities event: summary of the capabilities a process asked for and used since the last one.
+type Capabilities struct {
+	Attempted uint64 // Mask of capabilities that were checked for.
+	Used      uint64 // Mask of capabilities that were granted.
+}
+
+// Prctl is the payload of a prctl event: a property of the process was changed by prctl(2).
+type Prctl struct {
+	Option          int64  // PR_SET_NAME, PR_SET_DUMPABLE…
+	NewName         string // Name given with PR_SET_NAME.
+	IsNameTruncated bool   // The name given was longer than the kernel keeps.
+	Retval          int64  // Return value; negative error number.
+	Arg             uint64 // Second argument of the call.
+}
+
+// BPF is the payload of a bpf event: a bpf(2) command was issued.
+type BPF struct {
+	Cmd            int64   // BPF_PROG_LOAD, BPF_MAP_CREATE…
+	MapName        string  // Name of the map, at most 15 bytes.
+	MapType        int64   // BPF_MAP_TYPE_HASH…
+	ProgName       string  // Name of the program, at most 15 bytes.
+	ProgTag        string  // Digest of its instructions in hexadecimal.
+	ProgType       int64   // BPF_PROG_TYPE_KPROBE…
+	ProgAttachType int64   // BPF_TRACE_FENTRY…
+	ProgHelpers    []int64 // Numbers of the helper functions it calls.
+	Retval         int64   // Return value; negative error number.
+}
+
+// LoadModule is the payload of a load_module event: a kernel module was loaded.
+type LoadModule struct {
+	File             File     // The module's file, when it came from one.
+	Name             string   // Name of the module.
+	Argv             []string // Parameters given.
+	ArgsTruncated    bool     // A capture limit cut the parameters.
+	LoadedFromMemory bool     // The module came from memory and not from a file.
+	Retval           int64    // Return value; negative error number.
+}
+
+// UnloadModule is the payload of a unload_module event: a kernel module was removed.
+type UnloadModule struct {
+	Name   string // Name of the module.
+	Retval int64  // Return value; negative error number.
+}
+
+// Mmap is the payload of a mmap event: memory or a file was mapped.
+type Mmap struct {
+	File       File   // The mapped file, empty for anonymous memory.
+	Protection int64  // PROT_READ, PROT_WRITE, PROT_EXEC.
+	Flags      int64  // MAP_PRIVATE, MAP_ANONYMOUS…
+	Retval     int64  // Return value; negative error number.
+	Addr       uint64 // Where it was mapped.
+	Len        uint64 // How many bytes.
+	Offset     uint64 // Where in the file.
+}
+
+// Mprotect is the payload of a mprotect event: the protection of mapped memory was changed.
+type Mprotect struct {
+	VmProtection  int64  // What was allowed before: VM_READ, VM_WRITE, VM_EXEC…
+	ReqProtection int64  // PROT_READ, PROT_WRITE, PROT_EXEC.
+	Retval        int64  // Return value; negative error number.
+	Addr          uint64 // Where it begins.
+	Len           uint64 // How many bytes.
+}
+
+// Ptrace is the payload of a ptrace event: a process was traced by ptrace(2).
+type Ptrace struct {
+	Request int64  // PTRACE_ATTACH, PTRACE_POKETEXT…
+	Tracee  Target // The traced process.
+	Retval  int64  // Return value; negative error number.
+	Addr    uint64 // Address given.
+}
+
+// Selinux is the payload of a selinux event: the state of SELinux was changed.
+type Selinux struct {
+	BoolName        string // Name of the boolean.
+	BoolState       string // Its new state: on, off.
+	BoolCommitState bool   // Pending booleans were put in force.
+	EnforceStatus   string // enforcing, permissive, disabled.
+}
+
+// Sysctl is the payload of a sysctl event: a kernel parameter was read or written.
+type Sysctl struct {
+	Action            int64  // SYSCTL_READ, SYSCTL_WRITE.
+	Name              string // Its path below /proc/sys.
+	NameTruncated     bool   // A capture limit cut the name.
+	Value             string // Value written.
+	ValueTruncated    bool   // A capture limit cut the value.
+	OldValue          string // Value before.
+	OldValueTruncated bool   // A capture limit cut the value before.
+	FilePosition      int64  // Where in the value it was read or written.
+}
+
+// Unshare is the payload of a unshare event: the process left namespaces.
+type Unshare struct {
+	Flags  int64 // CLONE_NEWUSER, CLONE_NEWNS…
+	Retval int64 // Return value; negative error number.
+}
+
+// Socket is the payload of a socket event: a socket was made.
+type Socket struct {
+	Domain   int64 // AF_INET, AF_PACKET…
+	Type     int64 // SOCK_STREAM, SOCK_RAW…
+	Protocol int64 // IPPROTO_TCP, IPPROTO_ICMP…
+	Retval   int64 // Return value; negative error number.
+}
+
+// Setsockopt is the payload of a setsockopt event: an option of a socket was set.
+type Setsockopt struct {
+	SocketType         int64   // SOCK_STREAM, SOCK_RAW…
+	SocketFamily       int64   // AF_INET, AF_PACKET…
+	SocketProtocol     int64   // IPPROTO_TCP, IPPROTO_ICMP…
+	Level              int64   // SOL_SOCKET, IPPROTO_TCP…
+	Optname            int64   // SO_ATTACH_FILTER, SO_MARK…
+	FilterLen          int64   // Instructions of an attached packet filter.
+	IsFilterTruncated  bool    // A capture limit cut the filter.
+	FilterInstructions string  // Its instructions in the assembler of bpf_asm(8), one a line.
+	FilterHash         string  // SHA-256 of its instructions in hexadecimal.
+	UsedImmediates     []int64 // Constants in its instructions.
+	Retval             int64   // Return value; negative error number.
+}
+
+// DNS is the payload of a dns event: a name was asked for, or an answer came.
+type DNS struct {
+	ID            int64    // Id of the query.
+	QuestionName  string   // Name asked for, without the last dot.
+	QuestionType  int64    // A, AAAA, TXT…
+	QuestionClass int64    // CLASS_INET or another.
+	QuestionSize  int64    // Length of the question in bytes.
+	QuestionCount int64    // How many questions the message has.
+	ResponseCode  int64    // NOERROR, NXDOMAIN…
+	IsResponse    bool     // The message is an answer.
+	Addresses     []string // Addresses the answer gave.
+	Network       Headers  // The packet that carried it.
+}
+
+// FailedDNS is the payload of a failed_dns event: an answer with an error came that no known query asked for.
+type FailedDNS struct {
+	Network Headers // The packet that carried it.
+	Code    int64   // NXDOMAIN, SERVFAIL…
+}
+
+// IMDS is the payload of a imds event: the metadata service of the cloud was asked, or answered.
+type IMDS struct {
+	Type               string  // request or response.
+	CloudProvider      string  // aws, gcp, azure, ibm, oracle.
+	Url                string  // Path asked for.
+	Host               string  // Host header of the request.
+	UserAgent          string  // User agent of the request.
+	Server             string  // Server header of the answer.
+	AWSIsIMDSv2        bool    // The request carried a session token.
+	AWSCredentialsType string  // Type of the credentials answered.
+	Network            Headers // The packet that carried it.
+}
+
+// Packet is the payload of a packet event: a packet satisfied a packet filter of some rule.
+type Packet struct {
+	Headers    Headers // Its headers.
+	Filter     string  // The filter it satisfied, a pcap expression.
+	TLSVersion int64   // Version of a TLS record: TLS_1_2…
+}
+
+// NetworkFlowMonitor is the payload of a network_flow_monitor event: what a process sent and received since the last such event, by flow.
+type NetworkFlowMonitor struct {
+	DeviceIfname string // Network device.
+	DeviceNetns  uint32 // Inode of the device's network namespace.
+	Flows        []Flow // The flows.
+}
+
+// Ondemand is the payload of a ondemand event: a function named in a rule was called.
+type Ondemand struct {
+	Name     string // Name of the function; syscall: and a name for a system call.
+	Arg1Str  string // Argument 1 as text.
+	Arg1Uint uint64 // Argument 1 as a number.
+	Arg2Str  string // Argument 2 as text.
+	Arg2Uint uint64 // Argument 2 as a number.
+	Arg3Str  string // Argument 3 as text.
+	Arg3Uint uint64 // Argument 3 as a number.
+	Arg4Str  string // Argument 4 as text.
+	Arg4Uint uint64 // Argument 4 as a number.
+	Arg5Str  string // Argument 5 as text.
+	Arg5Uint uint64 // Argument 5 as a number.
+	Arg6Str  string // Argument 6 as text.
+	Arg6Uint uint64 // Argument 6 as a number.
+}
+
 // Complete tells whether the event has the payload of its kind, without which no field of the kind can be read.
 func (x *Event) Complete() bool {
 	switch x.Kind {
@@ -579,8 +1043,166 @@ func (x *Event) Complete() bool {
 		return x.Mkdir != nil
 	case KindRmdir:
 		return x.Rmdir != nil
+	case KindChdir:
+		return x.Chdir != nil
+	case KindMount:
+		return x.Mount != nil
+	case KindUmount:
+		return x.Umount != nil
+	case KindSetxattr:
+		return x.Setxattr != nil
+	case KindRemovexattr:
+		return x.Removexattr != nil
+	case KindSplice:
+		return x.Splice != nil
+	case KindUtimes:
+		return x.Utimes != nil
+	case KindCapset:
+		return x.Capset != nil
+	case KindSignal:
+		return x.SignalSent != nil
+	case KindSetrlimit:
+		return x.Setrlimit != nil
+	case KindCapabilities:
+		return x.Capabilities != nil
+	case KindPrctl:
+		return x.Prctl != nil
+	case KindBPF:
+		return x.BPF != nil
+	case KindLoadModule:
+		return x.LoadModule != nil
+	case KindUnloadModule:
+		return x.UnloadModule != nil
+	case KindMmap:
+		return x.Mmap != nil
+	case KindMprotect:
+		return x.Mprotect != nil
+	case KindPtrace:
+		return x.Ptrace != nil
+	case KindSelinux:
+		return x.Selinux != nil
+	case KindSysctl:
+		return x.Sysctl != nil
+	case KindUnshare:
+		return x.Unshare != nil
+	case KindSocket:
+		return x.Socket != nil
+	case KindSetsockopt:
+		return x.Setsockopt != nil
+	case KindDNS:
+		return x.DNS != nil
+	case KindFailedDNS:
+		return x.FailedDNS != nil
+	case KindIMDS:
+		return x.IMDS != nil
+	case KindPacket:
+		return x.Packet != nil
+	case KindNetworkFlowMonitor:
+		return x.NetworkFlowMonitor != nil
+	case KindOndemand:
+		return x.Ondemand != nil
 	}
 	return false
+}
+
+// Allocate gives the event an empty payload of its kind.
+func (x *Event) Allocate() {
+	switch x.Kind {
+	case KindFork:
+		x.Fork = &Fork{}
+	case KindExec:
+		x.Exec = &Exec{}
+	case KindExit:
+		x.Exit = &Exit{}
+	case KindOpen:
+		x.Open = &Open{}
+	case KindUnlink:
+		x.Unlink = &Unlink{}
+	case KindRename:
+		x.Rename = &Rename{}
+	case KindChmod:
+		x.Chmod = &Chmod{}
+	case KindChown:
+		x.Chown = &Chown{}
+	case KindLink:
+		x.Link = &Link{}
+	case KindSymlink:
+		x.Symlink = &Symlink{}
+	case KindConnect:
+		x.Connect = &Connect{}
+	case KindAccept:
+		x.Accept = &Accept{}
+	case KindBind:
+		x.Bind = &Bind{}
+	case KindSetuid:
+		x.Setuid = &Setuid{}
+	case KindSetgid:
+		x.Setgid = &Setgid{}
+	case KindCgroupWrite:
+		x.CgroupWrite = &CgroupWrite{}
+	case KindMkdir:
+		x.Mkdir = &Mkdir{}
+	case KindRmdir:
+		x.Rmdir = &Rmdir{}
+	case KindChdir:
+		x.Chdir = &Chdir{}
+	case KindMount:
+		x.Mount = &Mount{}
+	case KindUmount:
+		x.Umount = &Umount{}
+	case KindSetxattr:
+		x.Setxattr = &Setxattr{}
+	case KindRemovexattr:
+		x.Removexattr = &Removexattr{}
+	case KindSplice:
+		x.Splice = &Splice{}
+	case KindUtimes:
+		x.Utimes = &Utimes{}
+	case KindCapset:
+		x.Capset = &Capset{}
+	case KindSignal:
+		x.SignalSent = &SignalSent{}
+	case KindSetrlimit:
+		x.Setrlimit = &Setrlimit{}
+	case KindCapabilities:
+		x.Capabilities = &Capabilities{}
+	case KindPrctl:
+		x.Prctl = &Prctl{}
+	case KindBPF:
+		x.BPF = &BPF{}
+	case KindLoadModule:
+		x.LoadModule = &LoadModule{}
+	case KindUnloadModule:
+		x.UnloadModule = &UnloadModule{}
+	case KindMmap:
+		x.Mmap = &Mmap{}
+	case KindMprotect:
+		x.Mprotect = &Mprotect{}
+	case KindPtrace:
+		x.Ptrace = &Ptrace{}
+	case KindSelinux:
+		x.Selinux = &Selinux{}
+	case KindSysctl:
+		x.Sysctl = &Sysctl{}
+	case KindUnshare:
+		x.Unshare = &Unshare{}
+	case KindSocket:
+		x.Socket = &Socket{}
+	case KindSetsockopt:
+		x.Setsockopt = &Setsockopt{}
+	case KindDNS:
+		x.DNS = &DNS{}
+	case KindFailedDNS:
+		x.FailedDNS = &FailedDNS{}
+	case KindIMDS:
+		x.IMDS = &IMDS{}
+	case KindPacket:
+		x.Packet = &Packet{}
+	case KindNetworkFlowMonitor:
+		x.NetworkFlowMonitor = &NetworkFlowMonitor{}
+	case KindOndemand:
+		x.Ondemand = &Ondemand{}
+	}
 }
 
 // AppendAddress appends the protobuf encoding of x to b.
@@ -744,6 +1366,37 @@ func AppendFile(b []byte, x *File) []byte {
 		b = protowire.AppendTag(b, 19, protowire.VarintType)
 		b = protowire.AppendVarint(b, uint64(x.Links))
 	}
+	if x.PackageEpoch != 0 {
+		b = protowire.AppendTag(b, 20, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.PackageEpoch))
+	}
+	if x.PackageRelease != "" {
+		b = protowire.AppendTag(b, 21, protowire.BytesType)
+		b = protowire.AppendString(b, x.PackageRelease)
+	}
+	if x.PackageSourceEpoch != 0 {
+		b = protowire.AppendTag(b, 22, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.PackageSourceEpoch))
+	}
+	if x.PackageSourceRelease != "" {
+		b = protowire.AppendTag(b, 23, protowire.BytesType)
+		b = protowire.AppendString(b, x.PackageSourceRelease)
+	}
+	if x.MountHidden {
+		b = protowire.AppendTag(b, 24, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.MountDetached {
+		b = protowire.AppendTag(b, 25, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Metadata != nil {
+		b = appendMessage(b, 26, x.Metadata, AppendFileMetadata)
+	}
+	for _, s := range x.OtherPaths {
+		b = protowire.AppendTag(b, 27, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
 	return b
 }
 
@@ -889,10 +1542,445 @@ func ConsumeFile(b []byte, x *File) error {
 			}
 			x.Links = uint32(v)
 			b = b[n:]
+		case 20:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PackageEpoch = int64(v)
+			b = b[n:]
+		case 21:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PackageRelease = string(v)
+			b = b[n:]
+		case 22:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PackageSourceEpoch = int64(v)
+			b = b[n:]
+		case 23:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PackageSourceRelease = string(v)
+			b = b[n:]
+		case 24:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.MountHidden = v != 0
+			b = b[n:]
+		case 25:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.MountDetached = v != 0
+			b = b[n:]
+		case 26:
+			v, n, err := consumeMessage(b, typ, ConsumeFileMetadata)
+			if err != nil {
+				return err
+			}
+			x.Metadata = v
+			b = b[n:]
+		case 27:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.OtherPaths = append(x.OtherPaths, string(v))
+			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
 			if n < 0 {
 				return wireError("File", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendFlow appends the protobuf encoding of x to b.
+func AppendFlow(b []byte, x *Flow) []byte {
+	b = appendValue(b, 1, &x.Source, AppendAddress)
+	b = appendValue(b, 2, &x.Destination, AppendAddress)
+	if x.L3Protocol != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.L3Protocol))
+	}
+	if x.L4Protocol != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.L4Protocol))
+	}
+	if x.IngressDataSize != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.IngressDataSize))
+	}
+	if x.IngressPacketCount != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.IngressPacketCount))
+	}
+	if x.EgressDataSize != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.EgressDataSize))
+	}
+	if x.EgressPacketCount != 0 {
+		b = protowire.AppendTag(b, 8, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.EgressPacketCount))
+	}
+	if x.Retransmits != 0 {
+		b = protowire.AppendTag(b, 9, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retransmits))
+	}
+	if x.RTTUS != 0 {
+		b = protowire.AppendTag(b, 10, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.RTTUS))
+	}
+	if x.StartNS != 0 {
+		b = protowire.AppendTag(b, 11, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.StartNS))
+	}
+	return b
+}
+
+// ConsumeFlow decodes b into x. Unknown fields are skipped.
+func ConsumeFlow(b []byte, x *Flow) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Flow", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeAddress(v, &x.Source); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeAddress(v, &x.Destination); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.L3Protocol = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.L4Protocol = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IngressDataSize = uint64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IngressPacketCount = uint64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.EgressDataSize = uint64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.EgressPacketCount = uint64(v)
+			b = b[n:]
+		case 9:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retransmits = uint64(v)
+			b = b[n:]
+		case 10:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.RTTUS = uint64(v)
+			b = b[n:]
+		case 11:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.StartNS = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Flow", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendHeaders appends the protobuf encoding of x to b.
+func AppendHeaders(b []byte, x *Headers) []byte {
+	if x.DeviceIfname != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.DeviceIfname)
+	}
+	if x.DeviceNetns != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.DeviceNetns))
+	}
+	if x.L3Protocol != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.L3Protocol))
+	}
+	if x.L4Protocol != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.L4Protocol))
+	}
+	if x.NetworkDirection != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.NetworkDirection))
+	}
+	if x.Size != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Size))
+	}
+	if x.Type != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Type))
+	}
+	b = appendValue(b, 8, &x.Source, AppendAddress)
+	b = appendValue(b, 9, &x.Destination, AppendAddress)
+	return b
+}
+
+// ConsumeHeaders decodes b into x. Unknown fields are skipped.
+func ConsumeHeaders(b []byte, x *Headers) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Headers", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.DeviceIfname = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.DeviceNetns = uint32(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.L3Protocol = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.L4Protocol = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.NetworkDirection = int64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Size = int64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Type = int64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeAddress(v, &x.Source); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 9:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeAddress(v, &x.Destination); err != nil {
+				return err
+			}
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Headers", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendFileMetadata appends the protobuf encoding of x to b.
+func AppendFileMetadata(b []byte, x *FileMetadata) []byte {
+	if x.Size != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Size))
+	}
+	if x.Type != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Type))
+	}
+	if x.IsExecutable {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Architecture != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Architecture))
+	}
+	if x.ABI != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.ABI))
+	}
+	if x.IsUPXPacked {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Compression != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Compression))
+	}
+	if x.IsGarbleObfuscated {
+		b = protowire.AppendTag(b, 8, protowire.VarintType)
+		b = append(b, 1)
+	}
+	return b
+}
+
+// ConsumeFileMetadata decodes b into x. Unknown fields are skipped.
+func ConsumeFileMetadata(b []byte, x *FileMetadata) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("FileMetadata", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Size = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Type = int64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsExecutable = v != 0
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Architecture = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ABI = int64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsUPXPacked = v != 0
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Compression = int64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsGarbleObfuscated = v != 0
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("FileMetadata", n)
 			}
 			b = b[n:]
 		}
@@ -1089,6 +2177,36 @@ func AppendProcess(b []byte, x *Process) []byte {
 	if x.NSPID != 0 {
 		b = protowire.AppendTag(b, 49, protowire.VarintType)
 		b = protowire.AppendVarint(b, uint64(x.NSPID))
+	}
+	if x.CapsAttempted != 0 {
+		b = protowire.AppendTag(b, 50, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.CapsAttempted))
+	}
+	if x.CapsUsed != 0 {
+		b = protowire.AppendTag(b, 51, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.CapsUsed))
+	}
+	for _, s := range x.ContainerTags {
+		b = protowire.AppendTag(b, 52, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
+	if x.ContainerRuntime != "" {
+		b = protowire.AppendTag(b, 53, protowire.BytesType)
+		b = protowire.AppendString(b, x.ContainerRuntime)
+	}
+	if x.CgroupFileMountID != 0 {
+		b = protowire.AppendTag(b, 54, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.CgroupFileMountID))
+	}
+	if x.CgroupCreatedAt != 0 {
+		b = protowire.AppendTag(b, 55, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.CgroupCreatedAt))
+	}
+	if x.UserSession != nil {
+		b = appendMessage(b, 56, x.UserSession, AppendUserSession)
+	}
+	if x.Script != nil {
+		b = appendMessage(b, 57, x.Script, AppendFile)
 	}
 	return b
 }
@@ -1453,6 +2571,62 @@ func ConsumeProcess(b []byte, x *Process) error {
 			}
 			x.NSPID = uint32(v)
 			b = b[n:]
+		case 50:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.CapsAttempted = uint64(v)
+			b = b[n:]
+		case 51:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.CapsUsed = uint64(v)
+			b = b[n:]
+		case 52:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ContainerTags = append(x.ContainerTags, string(v))
+			b = b[n:]
+		case 53:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ContainerRuntime = string(v)
+			b = b[n:]
+		case 54:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.CgroupFileMountID = uint32(v)
+			b = b[n:]
+		case 55:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.CgroupCreatedAt = int64(v)
+			b = b[n:]
+		case 56:
+			v, n, err := consumeMessage(b, typ, ConsumeUserSession)
+			if err != nil {
+				return err
+			}
+			x.UserSession = v
+			b = b[n:]
+		case 57:
+			v, n, err := consumeMessage(b, typ, ConsumeFile)
+			if err != nil {
+				return err
+			}
+			x.Script = v
+			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
 			if n < 0 {
@@ -1585,6 +2759,93 @@ func AppendEvent(b []byte, x *Event) []byte {
 	}
 	if x.Rmdir != nil {
 		b = appendMessage(b, 50, x.Rmdir, AppendRmdir)
+	}
+	if x.Chdir != nil {
+		b = appendMessage(b, 51, x.Chdir, AppendChdir)
+	}
+	if x.Mount != nil {
+		b = appendMessage(b, 52, x.Mount, AppendMount)
+	}
+	if x.Umount != nil {
+		b = appendMessage(b, 53, x.Umount, AppendUmount)
+	}
+	if x.Setxattr != nil {
+		b = appendMessage(b, 54, x.Setxattr, AppendSetxattr)
+	}
+	if x.Removexattr != nil {
+		b = appendMessage(b, 55, x.Removexattr, AppendRemovexattr)
+	}
+	if x.Splice != nil {
+		b = appendMessage(b, 56, x.Splice, AppendSplice)
+	}
+	if x.Utimes != nil {
+		b = appendMessage(b, 57, x.Utimes, AppendUtimes)
+	}
+	if x.Capset != nil {
+		b = appendMessage(b, 58, x.Capset, AppendCapset)
+	}
+	if x.SignalSent != nil {
+		b = appendMessage(b, 59, x.SignalSent, AppendSignalSent)
+	}
+	if x.Setrlimit != nil {
+		b = appendMessage(b, 60, x.Setrlimit, AppendSetrlimit)
+	}
+	if x.Capabilities != nil {
+		b = appendMessage(b, 61, x.Capabilities, AppendCapabilities)
+	}
+	if x.Prctl != nil {
+		b = appendMessage(b, 62, x.Prctl, AppendPrctl)
+	}
+	if x.BPF != nil {
+		b = appendMessage(b, 63, x.BPF, AppendBPF)
+	}
+	if x.LoadModule != nil {
+		b = appendMessage(b, 64, x.LoadModule, AppendLoadModule)
+	}
+	if x.UnloadModule != nil {
+		b = appendMessage(b, 65, x.UnloadModule, AppendUnloadModule)
+	}
+	if x.Mmap != nil {
+		b = appendMessage(b, 66, x.Mmap, AppendMmap)
+	}
+	if x.Mprotect != nil {
+		b = appendMessage(b, 67, x.Mprotect, AppendMprotect)
+	}
+	if x.Ptrace != nil {
+		b = appendMessage(b, 68, x.Ptrace, AppendPtrace)
+	}
+	if x.Selinux != nil {
+		b = appendMessage(b, 69, x.Selinux, AppendSelinux)
+	}
+	if x.Sysctl != nil {
+		b = appendMessage(b, 70, x.Sysctl, AppendSysctl)
+	}
+	if x.Unshare != nil {
+		b = appendMessage(b, 71, x.Unshare, AppendUnshare)
+	}
+	if x.Socket != nil {
+		b = appendMessage(b, 72, x.Socket, AppendSocket)
+	}
+	if x.Setsockopt != nil {
+		b = appendMessage(b, 73, x.Setsockopt, AppendSetsockopt)
+	}
+	if x.DNS != nil {
+		b = appendMessage(b, 74, x.DNS, AppendDNS)
+	}
+	if x.FailedDNS != nil {
+		b = appendMessage(b, 75, x.FailedDNS, AppendFailedDNS)
+	}
+	if x.IMDS != nil {
+		b = appendMessage(b, 76, x.IMDS, AppendIMDS)
+	}
+	if x.Packet != nil {
+		b = appendMessage(b, 77, x.Packet, AppendPacket)
+	}
+	if x.NetworkFlowMonitor != nil {
+		b = appendMessage(b, 78, x.NetworkFlowMonitor, AppendNetworkFlowMonitor)
+	}
+	if x.Ondemand != nil {
+		b = appendMessage(b, 79, x.Ondemand, AppendOndemand)
 	}
 	return b
 }
@@ -1845,10 +3106,272 @@ func ConsumeEvent(b []byte, x *Event) error {
 			}
 			x.Rmdir = v
 			b = b[n:]
+		case 51:
+			v, n, err := consumeMessage(b, typ, ConsumeChdir)
+			if err != nil {
+				return err
+			}
+			x.Chdir = v
+			b = b[n:]
+		case 52:
+			v, n, err := consumeMessage(b, typ, ConsumeMount)
+			if err != nil {
+				return err
+			}
+			x.Mount = v
+			b = b[n:]
+		case 53:
+			v, n, err := consumeMessage(b, typ, ConsumeUmount)
+			if err != nil {
+				return err
+			}
+			x.Umount = v
+			b = b[n:]
+		case 54:
+			v, n, err := consumeMessage(b, typ, ConsumeSetxattr)
+			if err != nil {
+				return err
+			}
+			x.Setxattr = v
+			b = b[n:]
+		case 55:
+			v, n, err := consumeMessage(b, typ, ConsumeRemovexattr)
+			if err != nil {
+				return err
+			}
+			x.Removexattr = v
+			b = b[n:]
+		case 56:
+			v, n, err := consumeMessage(b, typ, ConsumeSplice)
+			if err != nil {
+				return err
+			}
+			x.Splice = v
+			b = b[n:]
+		case 57:
+			v, n, err := consumeMessage(b, typ, ConsumeUtimes)
+			if err != nil {
+				return err
+			}
+			x.Utimes = v
+			b = b[n:]
+		case 58:
+			v, n, err := consumeMessage(b, typ, ConsumeCapset)
+			if err != nil {
+				return err
+			}
+			x.Capset = v
+			b = b[n:]
+		case 59:
+			v, n, err := consumeMessage(b, typ, ConsumeSignalSent)
+			if err != nil {
+				return err
+			}
+			x.SignalSent = v
+			b = b[n:]
+		case 60:
+			v, n, err := consumeMessage(b, typ, ConsumeSetrlimit)
+			if err != nil {
+				return err
+			}
+			x.Setrlimit = v
+			b = b[n:]
+		case 61:
+			v, n, err := consumeMessage(b, typ, ConsumeCapabilities)
+			if err != nil {
+				return err
+			}
+			x.Capabilities = v
+			b = b[n:]
+		case 62:
+			v, n, err := consumeMessage(b, typ, ConsumePrctl)
+			if err != nil {
+				return err
+			}
+			x.Prctl = v
+			b = b[n:]
+		case 63:
+			v, n, err := consumeMessage(b, typ, ConsumeBPF)
+			if err != nil {
+				return err
+			}
+			x.BPF = v
+			b = b[n:]
+		case 64:
+			v, n, err := consumeMessage(b, typ, ConsumeLoadModule)
+			if err != nil {
+				return err
+			}
+			x.LoadModule = v
+			b = b[n:]
+		case 65:
+			v, n, err := consumeMessage(b, typ, ConsumeUnloadModule)
+			if err != nil {
+				return err
+			}
+			x.UnloadModule = v
+			b = b[n:]
+		case 66:
+			v, n, err := consumeMessage(b, typ, ConsumeMmap)
+			if err != nil {
+				return err
+			}
+			x.Mmap = v
+			b = b[n:]
+		case 67:
+			v, n, err := consumeMessage(b, typ, ConsumeMprotect)
+			if err != nil {
+				return err
+			}
+			x.Mprotect = v
+			b = b[n:]
+		case 68:
+			v, n, err := consumeMessage(b, typ, ConsumePtrace)
+			if err != nil {
+				return err
+			}
+			x.Ptrace = v
+			b = b[n:]
+		case 69:
+			v, n, err := consumeMessage(b, typ, ConsumeSelinux)
+			if err != nil {
+				return err
+			}
+			x.Selinux = v
+			b = b[n:]
+		case 70:
+			v, n, err := consumeMessage(b, typ, ConsumeSysctl)
+			if err != nil {
+				return err
+			}
+			x.Sysctl = v
+			b = b[n:]
+		case 71:
+			v, n, err := consumeMessage(b, typ, ConsumeUnshare)
+			if err != nil {
+				return err
+			}
+			x.Unshare = v
+			b = b[n:]
+		case 72:
+			v, n, err := consumeMessage(b, typ, ConsumeSocket)
+			if err != nil {
+				return err
+			}
+			x.Socket = v
+			b = b[n:]
+		case 73:
+			v, n, err := consumeMessage(b, typ, ConsumeSetsockopt)
+			if err != nil {
+				return err
+			}
+			x.Setsockopt = v
+			b = b[n:]
+		case 74:
+			v, n, err := consumeMessage(b, typ, ConsumeDNS)
+			if err != nil {
+				return err
+			}
+			x.DNS = v
+			b = b[n:]
+		case 75:
+			v, n, err := consumeMessage(b, typ, ConsumeFailedDNS)
+			if err != nil {
+				return err
+			}
+			x.FailedDNS = v
+			b = b[n:]
+		case 76:
+			v, n, err := consumeMessage(b, typ, ConsumeIMDS)
+			if err != nil {
+				return err
+			}
+			x.IMDS = v
+			b = b[n:]
+		case 77:
+			v, n, err := consumeMessage(b, typ, ConsumePacket)
+			if err != nil {
+				return err
+			}
+			x.Packet = v
+			b = b[n:]
+		case 78:
+			v, n, err := consumeMessage(b, typ, ConsumeNetworkFlowMonitor)
+			if err != nil {
+				return err
+			}
+			x.NetworkFlowMonitor = v
+			b = b[n:]
+		case 79:
+			v, n, err := consumeMessage(b, typ, ConsumeOndemand)
+			if err != nil {
+				return err
+			}
+			x.Ondemand = v
+			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
 			if n < 0 {
 				return wireError("Event", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendTarget appends the protobuf encoding of x to b.
+func AppendTarget(b []byte, x *Target) []byte {
+	if x.PID != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.PID))
+	}
+	if x.StartNS != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.StartNS))
+	}
+	if !x.Node.IsZero() {
+		b = appendRef(b, 3, x.Node)
+	}
+	return b
+}
+
+// ConsumeTarget decodes b into x. Unknown fields are skipped.
+func ConsumeTarget(b []byte, x *Target) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Target", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PID = uint32(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.StartNS = uint64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := consumeRef(v, &x.Node); err != nil {
+				return err
+			}
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Target", n)
 			}
 			b = b[n:]
 		}
@@ -3485,6 +5008,144 @@ func ConsumeSpoolRecord(b []byte, x *SpoolRecord) error {
 	return nil
 }
 
+// AppendUserSession appends the protobuf encoding of x to b.
+func AppendUserSession(b []byte, x *UserSession) []byte {
+	if x.K8sUsername != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.K8sUsername)
+	}
+	if x.K8sUID != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.K8sUID)
+	}
+	for _, s := range x.K8sGroups {
+		b = protowire.AppendTag(b, 3, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
+	if x.SSHUsername != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.SSHUsername)
+	}
+	if x.SSHPort != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.SSHPort))
+	}
+	if x.SSHClientIP.IsValid() {
+		b = appendIP(b, 6, x.SSHClientIP)
+	}
+	if x.SSHAuthMethod != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.SSHAuthMethod))
+	}
+	if x.SSHPublicKey != "" {
+		b = protowire.AppendTag(b, 8, protowire.BytesType)
+		b = protowire.AppendString(b, x.SSHPublicKey)
+	}
+	if x.ID != "" {
+		b = protowire.AppendTag(b, 9, protowire.BytesType)
+		b = protowire.AppendString(b, x.ID)
+	}
+	if x.SessionType != "" {
+		b = protowire.AppendTag(b, 10, protowire.BytesType)
+		b = protowire.AppendString(b, x.SessionType)
+	}
+	return b
+}
+
+// ConsumeUserSession decodes b into x. Unknown fields are skipped.
+func ConsumeUserSession(b []byte, x *UserSession) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("UserSession", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.K8sUsername = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.K8sUID = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.K8sGroups = append(x.K8sGroups, string(v))
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SSHUsername = string(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SSHPort = uint32(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			addr, ok := netip.AddrFromSlice(v)
+			if !ok {
+				return &WireError{Message: "UserSession", Reason: "bad address length"}
+			}
+			x.SSHClientIP = addr
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SSHAuthMethod = int64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SSHPublicKey = string(v)
+			b = b[n:]
+		case 9:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ID = string(v)
+			b = b[n:]
+		case 10:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SessionType = string(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("UserSession", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
 // AppendFork appends the protobuf encoding of x to b.
 func AppendFork(b []byte, x *Fork) []byte {
 	if x.Child != nil {
@@ -3718,6 +5379,10 @@ func AppendUnlink(b []byte, x *Unlink) []byte {
 		b = protowire.AppendTag(b, 4, protowire.VarintType)
 		b = protowire.AppendVarint(b, uint64(x.Retval))
 	}
+	if x.SyscallDirfd != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.SyscallDirfd))
+	}
 	return b
 }
 
@@ -3759,6 +5424,13 @@ func ConsumeUnlink(b []byte, x *Unlink) error {
 				return err
 			}
 			x.Retval = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SyscallDirfd = int64(v)
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
@@ -4764,6 +6436,2386 @@ func ConsumeRmdir(b []byte, x *Rmdir) error {
 	return nil
 }
 
+// AppendChdir appends the protobuf encoding of x to b.
+func AppendChdir(b []byte, x *Chdir) []byte {
+	b = appendValue(b, 1, &x.File, AppendFile)
+	if x.SyscallPath != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.SyscallPath)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeChdir decodes b into x. Unknown fields are skipped.
+func ConsumeChdir(b []byte, x *Chdir) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Chdir", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeFile(v, &x.File); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SyscallPath = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Chdir", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendMount appends the protobuf encoding of x to b.
+func AppendMount(b []byte, x *Mount) []byte {
+	if x.MountpointPath != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.MountpointPath)
+	}
+	if x.SourcePath != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.SourcePath)
+	}
+	if x.RootPath != "" {
+		b = protowire.AppendTag(b, 3, protowire.BytesType)
+		b = protowire.AppendString(b, x.RootPath)
+	}
+	if x.FsType != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.FsType)
+	}
+	if x.SyscallMountpointPath != "" {
+		b = protowire.AppendTag(b, 5, protowire.BytesType)
+		b = protowire.AppendString(b, x.SyscallMountpointPath)
+	}
+	if x.SyscallSourcePath != "" {
+		b = protowire.AppendTag(b, 6, protowire.BytesType)
+		b = protowire.AppendString(b, x.SyscallSourcePath)
+	}
+	if x.SyscallFsType != "" {
+		b = protowire.AppendTag(b, 7, protowire.BytesType)
+		b = protowire.AppendString(b, x.SyscallFsType)
+	}
+	if x.Flags != 0 {
+		b = protowire.AppendTag(b, 8, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Flags))
+	}
+	if x.Detached {
+		b = protowire.AppendTag(b, 9, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Hidden {
+		b = protowire.AppendTag(b, 10, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 11, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeMount decodes b into x. Unknown fields are skipped.
+func ConsumeMount(b []byte, x *Mount) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Mount", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.MountpointPath = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SourcePath = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.RootPath = string(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.FsType = string(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SyscallMountpointPath = string(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SyscallSourcePath = string(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SyscallFsType = string(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Flags = uint64(v)
+			b = b[n:]
+		case 9:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Detached = v != 0
+			b = b[n:]
+		case 10:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Hidden = v != 0
+			b = b[n:]
+		case 11:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Mount", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendUmount appends the protobuf encoding of x to b.
+func AppendUmount(b []byte, x *Umount) []byte {
+	if x.MountpointPath != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.MountpointPath)
+	}
+	if x.Flags != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Flags))
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeUmount decodes b into x. Unknown fields are skipped.
+func ConsumeUmount(b []byte, x *Umount) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Umount", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.MountpointPath = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Flags = int64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Umount", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSetxattr appends the protobuf encoding of x to b.
+func AppendSetxattr(b []byte, x *Setxattr) []byte {
+	b = appendValue(b, 1, &x.File, AppendFile)
+	if x.DestinationName != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.DestinationName)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeSetxattr decodes b into x. Unknown fields are skipped.
+func ConsumeSetxattr(b []byte, x *Setxattr) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Setxattr", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeFile(v, &x.File); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.DestinationName = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Setxattr", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendRemovexattr appends the protobuf encoding of x to b.
+func AppendRemovexattr(b []byte, x *Removexattr) []byte {
+	b = appendValue(b, 1, &x.File, AppendFile)
+	if x.DestinationName != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.DestinationName)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeRemovexattr decodes b into x. Unknown fields are skipped.
+func ConsumeRemovexattr(b []byte, x *Removexattr) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Removexattr", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeFile(v, &x.File); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.DestinationName = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Removexattr", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSplice appends the protobuf encoding of x to b.
+func AppendSplice(b []byte, x *Splice) []byte {
+	b = appendValue(b, 1, &x.File, AppendFile)
+	if x.PipeEntryFlag != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.PipeEntryFlag))
+	}
+	if x.PipeExitFlag != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.PipeExitFlag))
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeSplice decodes b into x. Unknown fields are skipped.
+func ConsumeSplice(b []byte, x *Splice) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Splice", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeFile(v, &x.File); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PipeEntryFlag = int64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PipeExitFlag = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Splice", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendUtimes appends the protobuf encoding of x to b.
+func AppendUtimes(b []byte, x *Utimes) []byte {
+	b = appendValue(b, 1, &x.File, AppendFile)
+	if x.SyscallPath != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.SyscallPath)
+	}
+	if x.Atime != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Atime))
+	}
+	if x.Mtime != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Mtime))
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeUtimes decodes b into x. Unknown fields are skipped.
+func ConsumeUtimes(b []byte, x *Utimes) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Utimes", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeFile(v, &x.File); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SyscallPath = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Atime = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Mtime = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Utimes", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendCapset appends the protobuf encoding of x to b.
+func AppendCapset(b []byte, x *Capset) []byte {
+	if x.CapEffective != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.CapEffective))
+	}
+	if x.CapPermitted != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.CapPermitted))
+	}
+	return b
+}
+
+// ConsumeCapset decodes b into x. Unknown fields are skipped.
+func ConsumeCapset(b []byte, x *Capset) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Capset", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.CapEffective = uint64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.CapPermitted = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Capset", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSignalSent appends the protobuf encoding of x to b.
+func AppendSignalSent(b []byte, x *SignalSent) []byte {
+	if x.Type != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Type))
+	}
+	b = appendValue(b, 2, &x.Target, AppendTarget)
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	if x.PIDGiven != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.PIDGiven))
+	}
+	return b
+}
+
+// ConsumeSignalSent decodes b into x. Unknown fields are skipped.
+func ConsumeSignalSent(b []byte, x *SignalSent) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("SignalSent", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Type = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeTarget(v, &x.Target); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.PIDGiven = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("SignalSent", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSetrlimit appends the protobuf encoding of x to b.
+func AppendSetrlimit(b []byte, x *Setrlimit) []byte {
+	if x.Resource != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Resource))
+	}
+	if x.RlimCur != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.RlimCur))
+	}
+	if x.RlimMax != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.RlimMax))
+	}
+	b = appendValue(b, 4, &x.Target, AppendTarget)
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeSetrlimit decodes b into x. Unknown fields are skipped.
+func ConsumeSetrlimit(b []byte, x *Setrlimit) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Setrlimit", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Resource = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.RlimCur = uint64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.RlimMax = uint64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeTarget(v, &x.Target); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Setrlimit", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendCapabilities appends the protobuf encoding of x to b.
+func AppendCapabilities(b []byte, x *Capabilities) []byte {
+	if x.Attempted != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Attempted))
+	}
+	if x.Used != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Used))
+	}
+	return b
+}
+
+// ConsumeCapabilities decodes b into x. Unknown fields are skipped.
+func ConsumeCapabilities(b []byte, x *Capabilities) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Capabilities", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Attempted = uint64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Used = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Capabilities", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendPrctl appends the protobuf encoding of x to b.
+func AppendPrctl(b []byte, x *Prctl) []byte {
+	if x.Option != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Option))
+	}
+	if x.NewName != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.NewName)
+	}
+	if x.IsNameTruncated {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	if x.Arg != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Arg))
+	}
+	return b
+}
+
+// ConsumePrctl decodes b into x. Unknown fields are skipped.
+func ConsumePrctl(b []byte, x *Prctl) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Prctl", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Option = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.NewName = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsNameTruncated = v != 0
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Prctl", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendBPF appends the protobuf encoding of x to b.
+func AppendBPF(b []byte, x *BPF) []byte {
+	if x.Cmd != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Cmd))
+	}
+	if x.MapName != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.MapName)
+	}
+	if x.MapType != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.MapType))
+	}
+	if x.ProgName != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.ProgName)
+	}
+	if x.ProgTag != "" {
+		b = protowire.AppendTag(b, 5, protowire.BytesType)
+		b = protowire.AppendString(b, x.ProgTag)
+	}
+	if x.ProgType != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.ProgType))
+	}
+	if x.ProgAttachType != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.ProgAttachType))
+	}
+	if len(x.ProgHelpers) > 0 {
+		b = appendInts(b, 8, x.ProgHelpers)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 9, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeBPF decodes b into x. Unknown fields are skipped.
+func ConsumeBPF(b []byte, x *BPF) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("BPF", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Cmd = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.MapName = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.MapType = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ProgName = string(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ProgTag = string(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ProgType = int64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ProgAttachType = int64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeInts(x.ProgHelpers, b, typ)
+			if err != nil {
+				return err
+			}
+			x.ProgHelpers = v
+			b = b[n:]
+		case 9:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("BPF", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendLoadModule appends the protobuf encoding of x to b.
+func AppendLoadModule(b []byte, x *LoadModule) []byte {
+	b = appendValue(b, 1, &x.File, AppendFile)
+	if x.Name != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.Name)
+	}
+	for _, s := range x.Argv {
+		b = protowire.AppendTag(b, 3, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
+	if x.ArgsTruncated {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.LoadedFromMemory {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeLoadModule decodes b into x. Unknown fields are skipped.
+func ConsumeLoadModule(b []byte, x *LoadModule) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("LoadModule", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeFile(v, &x.File); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Name = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Argv = append(x.Argv, string(v))
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ArgsTruncated = v != 0
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.LoadedFromMemory = v != 0
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("LoadModule", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendUnloadModule appends the protobuf encoding of x to b.
+func AppendUnloadModule(b []byte, x *UnloadModule) []byte {
+	if x.Name != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.Name)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeUnloadModule decodes b into x. Unknown fields are skipped.
+func ConsumeUnloadModule(b []byte, x *UnloadModule) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("UnloadModule", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Name = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("UnloadModule", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendMmap appends the protobuf encoding of x to b.
+func AppendMmap(b []byte, x *Mmap) []byte {
+	b = appendValue(b, 1, &x.File, AppendFile)
+	if x.Protection != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Protection))
+	}
+	if x.Flags != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Flags))
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	if x.Addr != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Addr))
+	}
+	if x.Len != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Len))
+	}
+	if x.Offset != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Offset))
+	}
+	return b
+}
+
+// ConsumeMmap decodes b into x. Unknown fields are skipped.
+func ConsumeMmap(b []byte, x *Mmap) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Mmap", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeFile(v, &x.File); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Protection = int64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Flags = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Addr = uint64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Len = uint64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Offset = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Mmap", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendMprotect appends the protobuf encoding of x to b.
+func AppendMprotect(b []byte, x *Mprotect) []byte {
+	if x.VmProtection != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.VmProtection))
+	}
+	if x.ReqProtection != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.ReqProtection))
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	if x.Addr != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Addr))
+	}
+	if x.Len != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Len))
+	}
+	return b
+}
+
+// ConsumeMprotect decodes b into x. Unknown fields are skipped.
+func ConsumeMprotect(b []byte, x *Mprotect) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Mprotect", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.VmProtection = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ReqProtection = int64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Addr = uint64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Len = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Mprotect", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendPtrace appends the protobuf encoding of x to b.
+func AppendPtrace(b []byte, x *Ptrace) []byte {
+	if x.Request != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Request))
+	}
+	b = appendValue(b, 2, &x.Tracee, AppendTarget)
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	if x.Addr != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Addr))
+	}
+	return b
+}
+
+// ConsumePtrace decodes b into x. Unknown fields are skipped.
+func ConsumePtrace(b []byte, x *Ptrace) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Ptrace", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Request = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeTarget(v, &x.Tracee); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Addr = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Ptrace", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSelinux appends the protobuf encoding of x to b.
+func AppendSelinux(b []byte, x *Selinux) []byte {
+	if x.BoolName != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.BoolName)
+	}
+	if x.BoolState != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.BoolState)
+	}
+	if x.BoolCommitState {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.EnforceStatus != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.EnforceStatus)
+	}
+	return b
+}
+
+// ConsumeSelinux decodes b into x. Unknown fields are skipped.
+func ConsumeSelinux(b []byte, x *Selinux) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Selinux", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.BoolName = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.BoolState = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.BoolCommitState = v != 0
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.EnforceStatus = string(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Selinux", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSysctl appends the protobuf encoding of x to b.
+func AppendSysctl(b []byte, x *Sysctl) []byte {
+	if x.Action != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Action))
+	}
+	if x.Name != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.Name)
+	}
+	if x.NameTruncated {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.Value != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.Value)
+	}
+	if x.ValueTruncated {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.OldValue != "" {
+		b = protowire.AppendTag(b, 6, protowire.BytesType)
+		b = protowire.AppendString(b, x.OldValue)
+	}
+	if x.OldValueTruncated {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.FilePosition != 0 {
+		b = protowire.AppendTag(b, 8, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.FilePosition))
+	}
+	return b
+}
+
+// ConsumeSysctl decodes b into x. Unknown fields are skipped.
+func ConsumeSysctl(b []byte, x *Sysctl) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Sysctl", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Action = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Name = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.NameTruncated = v != 0
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Value = string(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ValueTruncated = v != 0
+			b = b[n:]
+		case 6:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.OldValue = string(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.OldValueTruncated = v != 0
+			b = b[n:]
+		case 8:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.FilePosition = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Sysctl", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendUnshare appends the protobuf encoding of x to b.
+func AppendUnshare(b []byte, x *Unshare) []byte {
+	if x.Flags != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Flags))
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeUnshare decodes b into x. Unknown fields are skipped.
+func ConsumeUnshare(b []byte, x *Unshare) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Unshare", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Flags = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Unshare", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSocket appends the protobuf encoding of x to b.
+func AppendSocket(b []byte, x *Socket) []byte {
+	if x.Domain != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Domain))
+	}
+	if x.Type != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Type))
+	}
+	if x.Protocol != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Protocol))
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeSocket decodes b into x. Unknown fields are skipped.
+func ConsumeSocket(b []byte, x *Socket) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Socket", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Domain = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Type = int64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Protocol = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Socket", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendSetsockopt appends the protobuf encoding of x to b.
+func AppendSetsockopt(b []byte, x *Setsockopt) []byte {
+	if x.SocketType != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.SocketType))
+	}
+	if x.SocketFamily != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.SocketFamily))
+	}
+	if x.SocketProtocol != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.SocketProtocol))
+	}
+	if x.Level != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Level))
+	}
+	if x.Optname != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Optname))
+	}
+	if x.FilterLen != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.FilterLen))
+	}
+	if x.IsFilterTruncated {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.FilterInstructions != "" {
+		b = protowire.AppendTag(b, 8, protowire.BytesType)
+		b = protowire.AppendString(b, x.FilterInstructions)
+	}
+	if x.FilterHash != "" {
+		b = protowire.AppendTag(b, 9, protowire.BytesType)
+		b = protowire.AppendString(b, x.FilterHash)
+	}
+	if len(x.UsedImmediates) > 0 {
+		b = appendInts(b, 10, x.UsedImmediates)
+	}
+	if x.Retval != 0 {
+		b = protowire.AppendTag(b, 11, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Retval))
+	}
+	return b
+}
+
+// ConsumeSetsockopt decodes b into x. Unknown fields are skipped.
+func ConsumeSetsockopt(b []byte, x *Setsockopt) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Setsockopt", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SocketType = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SocketFamily = int64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.SocketProtocol = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Level = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Optname = int64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.FilterLen = int64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsFilterTruncated = v != 0
+			b = b[n:]
+		case 8:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.FilterInstructions = string(v)
+			b = b[n:]
+		case 9:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.FilterHash = string(v)
+			b = b[n:]
+		case 10:
+			v, n, err := consumeInts(x.UsedImmediates, b, typ)
+			if err != nil {
+				return err
+			}
+			x.UsedImmediates = v
+			b = b[n:]
+		case 11:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Retval = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Setsockopt", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendDNS appends the protobuf encoding of x to b.
+func AppendDNS(b []byte, x *DNS) []byte {
+	if x.ID != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.ID))
+	}
+	if x.QuestionName != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.QuestionName)
+	}
+	if x.QuestionType != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.QuestionType))
+	}
+	if x.QuestionClass != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.QuestionClass))
+	}
+	if x.QuestionSize != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.QuestionSize))
+	}
+	if x.QuestionCount != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.QuestionCount))
+	}
+	if x.ResponseCode != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.ResponseCode))
+	}
+	if x.IsResponse {
+		b = protowire.AppendTag(b, 8, protowire.VarintType)
+		b = append(b, 1)
+	}
+	for _, s := range x.Addresses {
+		b = protowire.AppendTag(b, 9, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
+	b = appendValue(b, 10, &x.Network, AppendHeaders)
+	return b
+}
+
+// ConsumeDNS decodes b into x. Unknown fields are skipped.
+func ConsumeDNS(b []byte, x *DNS) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("DNS", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ID = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.QuestionName = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.QuestionType = int64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.QuestionClass = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.QuestionSize = int64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.QuestionCount = int64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ResponseCode = int64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsResponse = v != 0
+			b = b[n:]
+		case 9:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Addresses = append(x.Addresses, string(v))
+			b = b[n:]
+		case 10:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeHeaders(v, &x.Network); err != nil {
+				return err
+			}
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("DNS", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendFailedDNS appends the protobuf encoding of x to b.
+func AppendFailedDNS(b []byte, x *FailedDNS) []byte {
+	b = appendValue(b, 1, &x.Network, AppendHeaders)
+	if x.Code != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Code))
+	}
+	return b
+}
+
+// ConsumeFailedDNS decodes b into x. Unknown fields are skipped.
+func ConsumeFailedDNS(b []byte, x *FailedDNS) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("FailedDNS", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeHeaders(v, &x.Network); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Code = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("FailedDNS", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendIMDS appends the protobuf encoding of x to b.
+func AppendIMDS(b []byte, x *IMDS) []byte {
+	if x.Type != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.Type)
+	}
+	if x.CloudProvider != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.CloudProvider)
+	}
+	if x.Url != "" {
+		b = protowire.AppendTag(b, 3, protowire.BytesType)
+		b = protowire.AppendString(b, x.Url)
+	}
+	if x.Host != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.Host)
+	}
+	if x.UserAgent != "" {
+		b = protowire.AppendTag(b, 5, protowire.BytesType)
+		b = protowire.AppendString(b, x.UserAgent)
+	}
+	if x.Server != "" {
+		b = protowire.AppendTag(b, 6, protowire.BytesType)
+		b = protowire.AppendString(b, x.Server)
+	}
+	if x.AWSIsIMDSv2 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.AWSCredentialsType != "" {
+		b = protowire.AppendTag(b, 8, protowire.BytesType)
+		b = protowire.AppendString(b, x.AWSCredentialsType)
+	}
+	b = appendValue(b, 9, &x.Network, AppendHeaders)
+	return b
+}
+
+// ConsumeIMDS decodes b into x. Unknown fields are skipped.
+func ConsumeIMDS(b []byte, x *IMDS) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("IMDS", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Type = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.CloudProvider = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Url = string(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Host = string(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.UserAgent = string(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Server = string(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.AWSIsIMDSv2 = v != 0
+			b = b[n:]
+		case 8:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.AWSCredentialsType = string(v)
+			b = b[n:]
+		case 9:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeHeaders(v, &x.Network); err != nil {
+				return err
+			}
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("IMDS", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendPacket appends the protobuf encoding of x to b.
+func AppendPacket(b []byte, x *Packet) []byte {
+	b = appendValue(b, 1, &x.Headers, AppendHeaders)
+	if x.Filter != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.Filter)
+	}
+	if x.TLSVersion != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.TLSVersion))
+	}
+	return b
+}
+
+// ConsumePacket decodes b into x. Unknown fields are skipped.
+func ConsumePacket(b []byte, x *Packet) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Packet", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := ConsumeHeaders(v, &x.Headers); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Filter = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.TLSVersion = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Packet", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendNetworkFlowMonitor appends the protobuf encoding of x to b.
+func AppendNetworkFlowMonitor(b []byte, x *NetworkFlowMonitor) []byte {
+	if x.DeviceIfname != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.DeviceIfname)
+	}
+	if x.DeviceNetns != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.DeviceNetns))
+	}
+	for i := range x.Flows {
+		b = appendMessage(b, 3, &x.Flows[i], AppendFlow)
+	}
+	return b
+}
+
+// ConsumeNetworkFlowMonitor decodes b into x. Unknown fields are skipped.
+func ConsumeNetworkFlowMonitor(b []byte, x *NetworkFlowMonitor) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("NetworkFlowMonitor", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.DeviceIfname = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.DeviceNetns = uint32(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeMessage(b, typ, ConsumeFlow)
+			if err != nil {
+				return err
+			}
+			x.Flows = append(x.Flows, *v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("NetworkFlowMonitor", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendOndemand appends the protobuf encoding of x to b.
+func AppendOndemand(b []byte, x *Ondemand) []byte {
+	if x.Name != "" {
+		b = protowire.AppendTag(b, 1, protowire.BytesType)
+		b = protowire.AppendString(b, x.Name)
+	}
+	if x.Arg1Str != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.Arg1Str)
+	}
+	if x.Arg1Uint != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Arg1Uint))
+	}
+	if x.Arg2Str != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.Arg2Str)
+	}
+	if x.Arg2Uint != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Arg2Uint))
+	}
+	if x.Arg3Str != "" {
+		b = protowire.AppendTag(b, 6, protowire.BytesType)
+		b = protowire.AppendString(b, x.Arg3Str)
+	}
+	if x.Arg3Uint != 0 {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Arg3Uint))
+	}
+	if x.Arg4Str != "" {
+		b = protowire.AppendTag(b, 8, protowire.BytesType)
+		b = protowire.AppendString(b, x.Arg4Str)
+	}
+	if x.Arg4Uint != 0 {
+		b = protowire.AppendTag(b, 9, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Arg4Uint))
+	}
+	if x.Arg5Str != "" {
+		b = protowire.AppendTag(b, 10, protowire.BytesType)
+		b = protowire.AppendString(b, x.Arg5Str)
+	}
+	if x.Arg5Uint != 0 {
+		b = protowire.AppendTag(b, 11, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Arg5Uint))
+	}
+	if x.Arg6Str != "" {
+		b = protowire.AppendTag(b, 12, protowire.BytesType)
+		b = protowire.AppendString(b, x.Arg6Str)
+	}
+	if x.Arg6Uint != 0 {
+		b = protowire.AppendTag(b, 13, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Arg6Uint))
+	}
+	return b
+}
+
+// ConsumeOndemand decodes b into x. Unknown fields are skipped.
+func ConsumeOndemand(b []byte, x *Ondemand) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Ondemand", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Name = string(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg1Str = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg1Uint = uint64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg2Str = string(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg2Uint = uint64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg3Str = string(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg3Uint = uint64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg4Str = string(v)
+			b = b[n:]
+		case 9:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg4Uint = uint64(v)
+			b = b[n:]
+		case 10:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg5Str = string(v)
+			b = b[n:]
+		case 11:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg5Uint = uint64(v)
+			b = b[n:]
+		case 12:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg6Str = string(v)
+			b = b[n:]
+		case 13:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Arg6Uint = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Ondemand", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
 // AddressFields are the fields of a Address that rules can name, below the object's own path.
 var AddressFields = []Getter[Address]{
 	{Name: "ip", Type: TypeIP, Label: "Address", Doc: "IP address.", IP: func(x *Address) netip.Addr { return x.IP }},
@@ -4794,6 +8846,113 @@ var FileFields = []Getter[File]{
 	{Name: "package.name", Type: TypeString, Label: "Package", Doc: "Owning package of the operating system.", Str: func(x *File) string { return x.PackageName }},
 	{Name: "package.version", Type: TypeString, Label: "Package version", Doc: "Its version.", Str: func(x *File) string { return x.PackageVersion }},
 	{Name: "package.source_version", Type: TypeString, Label: "Source package version", Doc: "Version of its source package.", Str: func(x *File) string { return x.PackageSourceVersion }},
+	{Name: "package.epoch", Type: TypeInt, Label: "Package epoch", Doc: "Its epoch.", Int: func(x *File) int64 { return x.PackageEpoch }},
+	{Name: "package.release", Type: TypeString, Label: "Package release", Doc: "Its release.", Str: func(x *File) string { return x.PackageRelease }},
+	{Name: "package.source_epoch", Type: TypeInt, Label: "Source package epoch", Doc: "Epoch of its source package.", Int: func(x *File) int64 { return x.PackageSourceEpoch }},
+	{Name: "package.source_release", Type: TypeString, Label: "Source package release", Doc: "Release of its source package.", Str: func(x *File) string { return x.PackageSourceRelease }},
+	{Name: "mount_visible", Type: TypeBool, Label: "Mount visible", Doc: "A path of its namespace leads to the mount that holds the file.", Bool: func(x *File) bool { return x.MountVisible() }},
+	{Name: "mount_detached", Type: TypeBool, Label: "Mount detached", Doc: "The mount that holds the file is attached to no directory.", Bool: func(x *File) bool { return x.MountDetached }},
+	{Name: "metadata.size", Type: TypeInt, Label: "Size", Doc: "Bytes.", Int: func(x *File) int64 {
+		if x.Metadata == nil {
+			return 0
+		}
+		return x.Metadata.Size
+	}},
+	{Name: "metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *File) int64 {
+		if x.Metadata == nil {
+			return 0
+		}
+		return x.Metadata.Type
+	}},
+	{Name: "metadata.is_executable", Type: TypeBool, Label: "Executable", Doc: "It can be executed.", Bool: func(x *File) bool {
+		if x.Metadata == nil {
+			return false
+		}
+		return x.Metadata.IsExecutable
+	}},
+	{Name: "metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *File) int64 {
+		if x.Metadata == nil {
+			return 0
+		}
+		return x.Metadata.Architecture
+	}},
+	{Name: "metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *File) int64 {
+		if x.Metadata == nil {
+			return 0
+		}
+		return x.Metadata.ABI
+	}},
+	{Name: "metadata.is_upx_packed", Type: TypeBool, Label: "UPX packed", Doc: "It was packed with UPX.", Bool: func(x *File) bool {
+		if x.Metadata == nil {
+			return false
+		}
+		return x.Metadata.IsUPXPacked
+	}},
+	{Name: "metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *File) int64 {
+		if x.Metadata == nil {
+			return 0
+		}
+		return x.Metadata.Compression
+	}},
+	{Name: "metadata.is_garble_obfuscated", Type: TypeBool, Label: "Obfuscated", Doc: "A Go program obfuscated with garble.", Bool: func(x *File) bool {
+		if x.Metadata == nil {
+			return false
+		}
+		return x.Metadata.IsGarbleObfuscated
+	}},
+}
+
+// FlowFields are the fields of a Flow that rules can name, below the object's own path.
+var FlowFields = []Getter[Flow]{
+	{Name: "source.ip", Type: TypeIP, Label: "Address", Doc: "IP address.", IP: func(x *Flow) netip.Addr { return x.Source.IP }},
+	{Name: "source.port", Type: TypeInt, Label: "Port", Doc: "Port.", Int: func(x *Flow) int64 { return int64(x.Source.Port) }},
+	{Name: "source.family", Type: TypeInt, Label: "Family", Doc: "Address family: AF_INET, AF_INET6, AF_UNIX.", Int: func(x *Flow) int64 { return x.Source.Family }},
+	{Name: "source.is_public", Type: TypeBool, Label: "Public", Doc: "The address is neither private nor local.", Bool: func(x *Flow) bool { return x.Source.IsPublic() }},
+	{Name: "source.hostname", Type: TypeStrings, Label: "Names", Doc: "Names that resolved to this address before.", Strs: func(x *Flow) []string { return x.Source.Hostname }},
+	{Name: "destination.ip", Type: TypeIP, Label: "Address", Doc: "IP address.", IP: func(x *Flow) netip.Addr { return x.Destination.IP }},
+	{Name: "destination.port", Type: TypeInt, Label: "Port", Doc: "Port.", Int: func(x *Flow) int64 { return int64(x.Destination.Port) }},
+	{Name: "destination.family", Type: TypeInt, Label: "Family", Doc: "Address family: AF_INET, AF_INET6, AF_UNIX.", Int: func(x *Flow) int64 { return x.Destination.Family }},
+	{Name: "destination.is_public", Type: TypeBool, Label: "Public", Doc: "The address is neither private nor local.", Bool: func(x *Flow) bool { return x.Destination.IsPublic() }},
+	{Name: "destination.hostname", Type: TypeStrings, Label: "Names", Doc: "Names that resolved to this address before.", Strs: func(x *Flow) []string { return x.Destination.Hostname }},
+	{Name: "l3_protocol", Type: TypeInt, Label: "Network protocol", Doc: "ETH_P_IP, ETH_P_IPV6…", Int: func(x *Flow) int64 { return x.L3Protocol }},
+	{Name: "l4_protocol", Type: TypeInt, Label: "Transport protocol", Doc: "IP_PROTO_TCP, IP_PROTO_UDP…", Int: func(x *Flow) int64 { return x.L4Protocol }},
+	{Name: "ingress.data_size", Type: TypeInt, Label: "Bytes received", Doc: "Bytes received.", Int: func(x *Flow) int64 { return int64(x.IngressDataSize) }},
+	{Name: "ingress.packet_count", Type: TypeInt, Label: "Packets received", Doc: "Packets received.", Int: func(x *Flow) int64 { return int64(x.IngressPacketCount) }},
+	{Name: "egress.data_size", Type: TypeInt, Label: "Bytes sent", Doc: "Bytes sent.", Int: func(x *Flow) int64 { return int64(x.EgressDataSize) }},
+	{Name: "egress.packet_count", Type: TypeInt, Label: "Packets sent", Doc: "Packets sent.", Int: func(x *Flow) int64 { return int64(x.EgressPacketCount) }},
+}
+
+// HeadersFields are the fields of a Headers that rules can name, below the object's own path.
+var HeadersFields = []Getter[Headers]{
+	{Name: "device.ifname", Type: TypeString, Label: "Device", Doc: "Network device.", Weight: 1, Str: func(x *Headers) string { return x.DeviceIfname }},
+	{Name: "device.netns", Type: TypeInt, Label: "Network namespace", Doc: "Inode of the device's network namespace.", Int: func(x *Headers) int64 { return int64(x.DeviceNetns) }},
+	{Name: "l3_protocol", Type: TypeInt, Label: "Network protocol", Doc: "ETH_P_IP, ETH_P_IPV6…", Int: func(x *Headers) int64 { return x.L3Protocol }},
+	{Name: "l4_protocol", Type: TypeInt, Label: "Transport protocol", Doc: "IP_PROTO_TCP, IP_PROTO_UDP…", Int: func(x *Headers) int64 { return x.L4Protocol }},
+	{Name: "network_direction", Type: TypeInt, Label: "Direction", Doc: "INGRESS or EGRESS.", Int: func(x *Headers) int64 { return x.NetworkDirection }},
+	{Name: "size", Type: TypeInt, Label: "Size", Doc: "Bytes.", Int: func(x *Headers) int64 { return x.Size }},
+	{Name: "type", Type: TypeInt, Label: "Packet type", Doc: "ICMP type, 0 for others.", Int: func(x *Headers) int64 { return x.Type }},
+	{Name: "source.ip", Type: TypeIP, Label: "Address", Doc: "IP address.", IP: func(x *Headers) netip.Addr { return x.Source.IP }},
+	{Name: "source.port", Type: TypeInt, Label: "Port", Doc: "Port.", Int: func(x *Headers) int64 { return int64(x.Source.Port) }},
+	{Name: "source.family", Type: TypeInt, Label: "Family", Doc: "Address family: AF_INET, AF_INET6, AF_UNIX.", Int: func(x *Headers) int64 { return x.Source.Family }},
+	{Name: "source.is_public", Type: TypeBool, Label: "Public", Doc: "The address is neither private nor local.", Bool: func(x *Headers) bool { return x.Source.IsPublic() }},
+	{Name: "source.hostname", Type: TypeStrings, Label: "Names", Doc: "Names that resolved to this address before.", Strs: func(x *Headers) []string { return x.Source.Hostname }},
+	{Name: "destination.ip", Type: TypeIP, Label: "Address", Doc: "IP address.", IP: func(x *Headers) netip.Addr { return x.Destination.IP }},
+	{Name: "destination.port", Type: TypeInt, Label: "Port", Doc: "Port.", Int: func(x *Headers) int64 { return int64(x.Destination.Port) }},
+	{Name: "destination.family", Type: TypeInt, Label: "Family", Doc: "Address family: AF_INET, AF_INET6, AF_UNIX.", Int: func(x *Headers) int64 { return x.Destination.Family }},
+	{Name: "destination.is_public", Type: TypeBool, Label: "Public", Doc: "The address is neither private nor local.", Bool: func(x *Headers) bool { return x.Destination.IsPublic() }},
+	{Name: "destination.hostname", Type: TypeStrings, Label: "Names", Doc: "Names that resolved to this address before.", Strs: func(x *Headers) []string { return x.Destination.Hostname }},
+}
+
+// FileMetadataFields are the fields of a FileMetadata that rules can name, below the object's own path.
+var FileMetadataFields = []Getter[FileMetadata]{
+	{Name: "size", Type: TypeInt, Label: "Size", Doc: "Bytes.", Int: func(x *FileMetadata) int64 { return x.Size }},
+	{Name: "type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *FileMetadata) int64 { return x.Type }},
+	{Name: "is_executable", Type: TypeBool, Label: "Executable", Doc: "It can be executed.", Bool: func(x *FileMetadata) bool { return x.IsExecutable }},
+	{Name: "architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *FileMetadata) int64 { return x.Architecture }},
+	{Name: "abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *FileMetadata) int64 { return x.ABI }},
+	{Name: "is_upx_packed", Type: TypeBool, Label: "UPX packed", Doc: "It was packed with UPX.", Bool: func(x *FileMetadata) bool { return x.IsUPXPacked }},
+	{Name: "compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *FileMetadata) int64 { return x.Compression }},
+	{Name: "is_garble_obfuscated", Type: TypeBool, Label: "Obfuscated", Doc: "A Go program obfuscated with garble.", Bool: func(x *FileMetadata) bool { return x.IsGarbleObfuscated }},
 }
 
 // ProcessFields are the fields of a Process that rules can name, below the object's own path.
@@ -4850,6 +9009,60 @@ var ProcessFields = []Getter[Process]{
 	{Name: "file.package.name", Type: TypeString, Label: "Package", Doc: "Owning package of the operating system.", Str: func(x *Process) string { return x.File.PackageName }},
 	{Name: "file.package.version", Type: TypeString, Label: "Package version", Doc: "Its version.", Str: func(x *Process) string { return x.File.PackageVersion }},
 	{Name: "file.package.source_version", Type: TypeString, Label: "Source package version", Doc: "Version of its source package.", Str: func(x *Process) string { return x.File.PackageSourceVersion }},
+	{Name: "file.package.epoch", Type: TypeInt, Label: "Package epoch", Doc: "Its epoch.", Int: func(x *Process) int64 { return x.File.PackageEpoch }},
+	{Name: "file.package.release", Type: TypeString, Label: "Package release", Doc: "Its release.", Str: func(x *Process) string { return x.File.PackageRelease }},
+	{Name: "file.package.source_epoch", Type: TypeInt, Label: "Source package epoch", Doc: "Epoch of its source package.", Int: func(x *Process) int64 { return x.File.PackageSourceEpoch }},
+	{Name: "file.package.source_release", Type: TypeString, Label: "Source package release", Doc: "Release of its source package.", Str: func(x *Process) string { return x.File.PackageSourceRelease }},
+	{Name: "file.mount_visible", Type: TypeBool, Label: "Mount visible", Doc: "A path of its namespace leads to the mount that holds the file.", Bool: func(x *Process) bool { return x.File.MountVisible() }},
+	{Name: "file.mount_detached", Type: TypeBool, Label: "Mount detached", Doc: "The mount that holds the file is attached to no directory.", Bool: func(x *Process) bool { return x.File.MountDetached }},
+	{Name: "file.metadata.size", Type: TypeInt, Label: "Size", Doc: "Bytes.", Int: func(x *Process) int64 {
+		if x.File.Metadata == nil {
+			return 0
+		}
+		return x.File.Metadata.Size
+	}},
+	{Name: "file.metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *Process) int64 {
+		if x.File.Metadata == nil {
+			return 0
+		}
+		return x.File.Metadata.Type
+	}},
+	{Name: "file.metadata.is_executable", Type: TypeBool, Label: "Executable", Doc: "It can be executed.", Bool: func(x *Process) bool {
+		if x.File.Metadata == nil {
+			return false
+		}
+		return x.File.Metadata.IsExecutable
+	}},
+	{Name: "file.metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *Process) int64 {
+		if x.File.Metadata == nil {
+			return 0
+		}
+		return x.File.Metadata.Architecture
+	}},
+	{Name: "file.metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *Process) int64 {
+		if x.File.Metadata == nil {
+			return 0
+		}
+		return x.File.Metadata.ABI
+	}},
+	{Name: "file.metadata.is_upx_packed", Type: TypeBool, Label: "UPX packed", Doc: "It was packed with UPX.", Bool: func(x *Process) bool {
+		if x.File.Metadata == nil {
+			return false
+		}
+		return x.File.Metadata.IsUPXPacked
+	}},
+	{Name: "file.metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *Process) int64 {
+		if x.File.Metadata == nil {
+			return 0
+		}
+		return x.File.Metadata.Compression
+	}},
+	{Name: "file.metadata.is_garble_obfuscated", Type: TypeBool, Label: "Obfuscated", Doc: "A Go program obfuscated with garble.", Bool: func(x *Process) bool {
+		if x.File.Metadata == nil {
+			return false
+		}
+		return x.File.Metadata.IsGarbleObfuscated
+	}},
 	{Name: "interpreter.file.path", Type: TypeString, Label: "Path", Doc: "Full path inside the mount namespace of the process.", Path: true, Length: true, Str: func(x *Process) string { return x.Interpreter.Path }},
 	{Name: "interpreter.file.name", Type: TypeString, Label: "Name", Doc: "Last component of the path.", Length: true, Str: func(x *Process) string { return x.Interpreter.Name() }},
 	{Name: "interpreter.file.extension", Type: TypeString, Label: "Extension", Doc: "Last extension with its dot.", Str: func(x *Process) string { return x.Interpreter.Extension() }},
@@ -4869,6 +9082,60 @@ var ProcessFields = []Getter[Process]{
 	{Name: "interpreter.file.package.name", Type: TypeString, Label: "Package", Doc: "Owning package of the operating system.", Str: func(x *Process) string { return x.Interpreter.PackageName }},
 	{Name: "interpreter.file.package.version", Type: TypeString, Label: "Package version", Doc: "Its version.", Str: func(x *Process) string { return x.Interpreter.PackageVersion }},
 	{Name: "interpreter.file.package.source_version", Type: TypeString, Label: "Source package version", Doc: "Version of its source package.", Str: func(x *Process) string { return x.Interpreter.PackageSourceVersion }},
+	{Name: "interpreter.file.package.epoch", Type: TypeInt, Label: "Package epoch", Doc: "Its epoch.", Int: func(x *Process) int64 { return x.Interpreter.PackageEpoch }},
+	{Name: "interpreter.file.package.release", Type: TypeString, Label: "Package release", Doc: "Its release.", Str: func(x *Process) string { return x.Interpreter.PackageRelease }},
+	{Name: "interpreter.file.package.source_epoch", Type: TypeInt, Label: "Source package epoch", Doc: "Epoch of its source package.", Int: func(x *Process) int64 { return x.Interpreter.PackageSourceEpoch }},
+	{Name: "interpreter.file.package.source_release", Type: TypeString, Label: "Source package release", Doc: "Release of its source package.", Str: func(x *Process) string { return x.Interpreter.PackageSourceRelease }},
+	{Name: "interpreter.file.mount_visible", Type: TypeBool, Label: "Mount visible", Doc: "A path of its namespace leads to the mount that holds the file.", Bool: func(x *Process) bool { return x.Interpreter.MountVisible() }},
+	{Name: "interpreter.file.mount_detached", Type: TypeBool, Label: "Mount detached", Doc: "The mount that holds the file is attached to no directory.", Bool: func(x *Process) bool { return x.Interpreter.MountDetached }},
+	{Name: "interpreter.file.metadata.size", Type: TypeInt, Label: "Size", Doc: "Bytes.", Int: func(x *Process) int64 {
+		if x.Interpreter.Metadata == nil {
+			return 0
+		}
+		return x.Interpreter.Metadata.Size
+	}},
+	{Name: "interpreter.file.metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *Process) int64 {
+		if x.Interpreter.Metadata == nil {
+			return 0
+		}
+		return x.Interpreter.Metadata.Type
+	}},
+	{Name: "interpreter.file.metadata.is_executable", Type: TypeBool, Label: "Executable", Doc: "It can be executed.", Bool: func(x *Process) bool {
+		if x.Interpreter.Metadata == nil {
+			return false
+		}
+		return x.Interpreter.Metadata.IsExecutable
+	}},
+	{Name: "interpreter.file.metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *Process) int64 {
+		if x.Interpreter.Metadata == nil {
+			return 0
+		}
+		return x.Interpreter.Metadata.Architecture
+	}},
+	{Name: "interpreter.file.metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *Process) int64 {
+		if x.Interpreter.Metadata == nil {
+			return 0
+		}
+		return x.Interpreter.Metadata.ABI
+	}},
+	{Name: "interpreter.file.metadata.is_upx_packed", Type: TypeBool, Label: "UPX packed", Doc: "It was packed with UPX.", Bool: func(x *Process) bool {
+		if x.Interpreter.Metadata == nil {
+			return false
+		}
+		return x.Interpreter.Metadata.IsUPXPacked
+	}},
+	{Name: "interpreter.file.metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *Process) int64 {
+		if x.Interpreter.Metadata == nil {
+			return 0
+		}
+		return x.Interpreter.Metadata.Compression
+	}},
+	{Name: "interpreter.file.metadata.is_garble_obfuscated", Type: TypeBool, Label: "Obfuscated", Doc: "A Go program obfuscated with garble.", Bool: func(x *Process) bool {
+		if x.Interpreter.Metadata == nil {
+			return false
+		}
+		return x.Interpreter.Metadata.IsGarbleObfuscated
+	}},
 	{Name: "container.id", Type: TypeString, Label: "Container id", Doc: "Container id, empty on the host.", Str: func(x *Process) string { return x.ContainerID }},
 	{Name: "container.created_at", Type: TypeInt, Label: "Container created", Doc: "When the container was first seen, ns since the epoch.", Time: true, Int: func(x *Process) int64 { return x.ContainerCreatedAt }},
 	{Name: "cgroup.id", Type: TypeString, Label: "Control group", Doc: "Path of the control group.", Str: func(x *Process) string { return x.Cgroup }},
@@ -4878,6 +9145,86 @@ var ProcessFields = []Getter[Process]{
 	{Name: "sid", Type: TypeInt, Label: "Session id", Doc: "Session id (setsid).", Int: func(x *Process) int64 { return int64(x.SID) }},
 	{Name: "netns", Type: TypeInt, Label: "Network namespace", Doc: "Inode of the network namespace.", Int: func(x *Process) int64 { return int64(x.NetNS) }},
 	{Name: "mntns", Type: TypeInt, Label: "Mount namespace", Doc: "Inode of the mount namespace.", Int: func(x *Process) int64 { return int64(x.MntNS) }},
+	{Name: "caps_attempted", Type: TypeInt, Label: "Capabilities attempted", Doc: "Mask of capabilities that the process asked for so far.", Int: func(x *Process) int64 { return int64(x.CapsAttempted) }},
+	{Name: "caps_used", Type: TypeInt, Label: "Capabilities used", Doc: "Mask of capabilities that it was granted so far.", Int: func(x *Process) int64 { return int64(x.CapsUsed) }},
+	{Name: "container.tags", Type: TypeStrings, Label: "Container tags", Doc: "What the orchestrator says of the container: image_name:nginx.", Weight: 500, Strs: func(x *Process) []string { return x.ContainerTags }},
+	{Name: "container.runtime", Type: TypeString, Label: "Container runtime", Doc: "docker, containerd, cri-o, podman.", Str: func(x *Process) string { return x.ContainerRuntime }},
+	{Name: "cgroup.file.mount_id", Type: TypeInt, Label: "Control group mount", Doc: "Id of the mount the control group was seen on.", Int: func(x *Process) int64 { return int64(x.CgroupFileMountID) }},
+	{Name: "cgroup.created_at", Type: TypeInt, Label: "Control group created", Doc: "When the control group was first seen, ns since the epoch.", Time: true, Int: func(x *Process) int64 { return x.CgroupCreatedAt }},
+	{Name: "user_session.k8s_username", Type: TypeString, Label: "Kubernetes user", Doc: "Who ran kubectl exec.", Weight: 1, Str: func(x *Process) string {
+		if x.UserSession == nil {
+			return ""
+		}
+		return x.UserSession.K8sUsername
+	}},
+	{Name: "user_session.k8s_uid", Type: TypeString, Label: "Kubernetes user id", Doc: "Id of that user.", Weight: 1, Str: func(x *Process) string {
+		if x.UserSession == nil {
+			return ""
+		}
+		return x.UserSession.K8sUID
+	}},
+	{Name: "user_session.k8s_groups", Type: TypeStrings, Label: "Kubernetes groups", Doc: "Groups of that user.", Weight: 1, Strs: func(x *Process) []string {
+		if x.UserSession == nil {
+			return nil
+		}
+		return x.UserSession.K8sGroups
+	}},
+	{Name: "user_session.ssh_username", Type: TypeString, Label: "SSH user", Doc: "User who logged in.", Weight: 1, Str: func(x *Process) string {
+		if x.UserSession == nil {
+			return ""
+		}
+		return x.UserSession.SSHUsername
+	}},
+	{Name: "user_session.ssh_port", Type: TypeInt, Label: "SSH client port", Doc: "Port the client came from.", Weight: 1, Int: func(x *Process) int64 {
+		if x.UserSession == nil {
+			return 0
+		}
+		return int64(x.UserSession.SSHPort)
+	}},
+	{Name: "user_session.ssh_client_ip", Type: TypeIP, Label: "SSH client", Doc: "Address the client came from.", Weight: 1, IP: func(x *Process) netip.Addr {
+		if x.UserSession == nil {
+			return netip.Addr{}
+		}
+		return x.UserSession.SSHClientIP
+	}},
+	{Name: "user_session.ssh_auth_method", Type: TypeInt, Label: "SSH method", Doc: "How the user proved who it is: SSH_AUTH_METHOD_PASSWORD, SSH_AUTH_METHOD_PUBLIC_KEY.", Weight: 1, Int: func(x *Process) int64 {
+		if x.UserSession == nil {
+			return 0
+		}
+		return x.UserSession.SSHAuthMethod
+	}},
+	{Name: "user_session.ssh_public_key", Type: TypeString, Label: "SSH key", Doc: "Fingerprint of the public key.", Weight: 1, Str: func(x *Process) string {
+		if x.UserSession == nil {
+			return ""
+		}
+		return x.UserSession.SSHPublicKey
+	}},
+	{Name: "user_session.id", Type: TypeString, Label: "Session", Doc: "Id of the session.", Weight: 1, Str: func(x *Process) string {
+		if x.UserSession == nil {
+			return ""
+		}
+		return x.UserSession.ID
+	}},
+	{Name: "user_session.session_type", Type: TypeString, Label: "Session type", Doc: "k8s or ssh.", Weight: 1, Str: func(x *Process) string {
+		if x.UserSession == nil {
+			return ""
+		}
+		return x.UserSession.SessionType
+	}},
+}
+
+// UserSessionFields are the fields of a UserSession that rules can name, below the object's own path.
+var UserSessionFields = []Getter[UserSession]{
+	{Name: "k8s_username", Type: TypeString, Label: "Kubernetes user", Doc: "Who ran kubectl exec.", Weight: 1, Str: func(x *UserSession) string { return x.K8sUsername }},
+	{Name: "k8s_uid", Type: TypeString, Label: "Kubernetes user id", Doc: "Id of that user.", Weight: 1, Str: func(x *UserSession) string { return x.K8sUID }},
+	{Name: "k8s_groups", Type: TypeStrings, Label: "Kubernetes groups", Doc: "Groups of that user.", Weight: 1, Strs: func(x *UserSession) []string { return x.K8sGroups }},
+	{Name: "ssh_username", Type: TypeString, Label: "SSH user", Doc: "User who logged in.", Weight: 1, Str: func(x *UserSession) string { return x.SSHUsername }},
+	{Name: "ssh_port", Type: TypeInt, Label: "SSH client port", Doc: "Port the client came from.", Weight: 1, Int: func(x *UserSession) int64 { return int64(x.SSHPort) }},
+	{Name: "ssh_client_ip", Type: TypeIP, Label: "SSH client", Doc: "Address the client came from.", Weight: 1, IP: func(x *UserSession) netip.Addr { return x.SSHClientIP }},
+	{Name: "ssh_auth_method", Type: TypeInt, Label: "SSH method", Doc: "How the user proved who it is: SSH_AUTH_METHOD_PASSWORD, SSH_AUTH_METHOD_PUBLIC_KEY.", Weight: 1, Int: func(x *UserSession) int64 { return x.SSHAuthMethod }},
+	{Name: "ssh_public_key", Type: TypeString, Label: "SSH key", Doc: "Fingerprint of the public key.", Weight: 1, Str: func(x *UserSession) string { return x.SSHPublicKey }},
+	{Name: "id", Type: TypeString, Label: "Session", Doc: "Id of the session.", Weight: 1, Str: func(x *UserSession) string { return x.ID }},
+	{Name: "session_type", Type: TypeString, Label: "Session type", Doc: "k8s or ssh.", Weight: 1, Str: func(x *UserSession) string { return x.SessionType }},
 }
 
 // EventFields are the fields of single kinds, by their full path. Objects of a kind are in FileRefs, AddressRefs and ProcessRefs.
@@ -4890,9 +9237,13 @@ var EventFields = []Getter[Event]{
 	{Name: "open.file.destination.mode", Type: TypeInt, Label: "Creation mode", Doc: "Mode asked for at creation.", Kind: KindOpen, Int: func(x *Event) int64 { return x.Open.DestinationMode }},
 	{Name: "open.syscall.path", Type: TypeString, Label: "Path given", Doc: "Path as the caller gave it.", Kind: KindOpen, Weight: 900, Str: func(x *Event) string { return x.Open.SyscallPath }},
 	{Name: "open.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindOpen, Int: func(x *Event) int64 { return x.Open.Retval }},
+	{Name: "open.syscall.flags", Type: TypeInt, Label: "Flags given", Doc: "Flags as the caller gave them.", Kind: KindOpen, Int: func(x *Event) int64 { return x.Open.SyscallFlags() }},
+	{Name: "open.syscall.mode", Type: TypeInt, Label: "Mode given", Doc: "Mode as the caller gave it.", Kind: KindOpen, Int: func(x *Event) int64 { return x.Open.SyscallMode() }},
 	{Name: "unlink.flags", Type: TypeInt, Label: "Flags", Doc: "AT_REMOVEDIR or 0.", Kind: KindUnlink, Int: func(x *Event) int64 { return x.Unlink.Flags }},
 	{Name: "unlink.syscall.path", Type: TypeString, Label: "Path given", Doc: "Path as the caller gave it.", Kind: KindUnlink, Weight: 900, Str: func(x *Event) string { return x.Unlink.SyscallPath }},
 	{Name: "unlink.retval", Type: TypeInt, Label: "Result", Doc: "Return value.", Kind: KindUnlink, Int: func(x *Event) int64 { return x.Unlink.Retval }},
+	{Name: "unlink.syscall.dirfd", Type: TypeInt, Label: "Directory given", Doc: "Directory descriptor as the caller gave it; AT_FDCWD is the working directory.", Kind: KindUnlink, Int: func(x *Event) int64 { return x.Unlink.SyscallDirfd }},
+	{Name: "unlink.syscall.flags", Type: TypeInt, Label: "Flags given", Doc: "Flags as the caller gave them.", Kind: KindUnlink, Int: func(x *Event) int64 { return x.Unlink.SyscallFlags() }},
 	{Name: "rename.syscall.path", Type: TypeString, Label: "Path given", Doc: "Old path as the caller gave it.", Kind: KindRename, Weight: 900, Str: func(x *Event) string { return x.Rename.SyscallPath }},
 	{Name: "rename.syscall.destination.path", Type: TypeString, Label: "New path given", Doc: "New path as the caller gave it.", Kind: KindRename, Weight: 900, Str: func(x *Event) string { return x.Rename.SyscallDestinationPath }},
 	{Name: "rename.retval", Type: TypeInt, Label: "Result", Doc: "Return value.", Kind: KindRename, Int: func(x *Event) int64 { return x.Rename.Retval }},
@@ -4936,11 +9287,138 @@ var EventFields = []Getter[Event]{
 	{Name: "mkdir.file.destination.rights", Type: TypeInt, Label: "Permissions", Doc: "Permission bits asked for.", Kind: KindMkdir, Int: func(x *Event) int64 { return x.Mkdir.DestinationRights() }},
 	{Name: "mkdir.syscall.path", Type: TypeString, Label: "Path given", Doc: "Path as the caller gave it.", Kind: KindMkdir, Weight: 900, Str: func(x *Event) string { return x.Mkdir.SyscallPath }},
 	{Name: "mkdir.retval", Type: TypeInt, Label: "Result", Doc: "Return value.", Kind: KindMkdir, Int: func(x *Event) int64 { return x.Mkdir.Retval }},
+	{Name: "mkdir.syscall.mode", Type: TypeInt, Label: "Mode given", Doc: "Mode as the caller gave it.", Kind: KindMkdir, Int: func(x *Event) int64 { return x.Mkdir.SyscallMode() }},
 	{Name: "rmdir.syscall.path", Type: TypeString, Label: "Path given", Doc: "Path as the caller gave it.", Kind: KindRmdir, Weight: 900, Str: func(x *Event) string { return x.Rmdir.SyscallPath }},
 	{Name: "rmdir.retval", Type: TypeInt, Label: "Result", Doc: "Return value.", Kind: KindRmdir, Int: func(x *Event) int64 { return x.Rmdir.Retval }},
+	{Name: "chdir.syscall.path", Type: TypeString, Label: "Path given", Doc: "Path as the caller gave it.", Kind: KindChdir, Weight: 900, Str: func(x *Event) string { return x.Chdir.SyscallPath }},
+	{Name: "chdir.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindChdir, Int: func(x *Event) int64 { return x.Chdir.Retval }},
+	{Name: "mount.mountpoint.path", Type: TypeString, Label: "Mount point", Doc: "Directory it was mounted on.", Kind: KindMount, Path: true, Length: true, Str: func(x *Event) string { return x.Mount.MountpointPath }},
+	{Name: "mount.source.path", Type: TypeString, Label: "Source", Doc: "Path of what was mounted, for a bind mount.", Kind: KindMount, Path: true, Length: true, Str: func(x *Event) string { return x.Mount.SourcePath }},
+	{Name: "mount.root.path", Type: TypeString, Label: "Root", Doc: "Path of the mount's root inside its file system.", Kind: KindMount, Path: true, Length: true, Str: func(x *Event) string { return x.Mount.RootPath }},
+	{Name: "mount.fs_type", Type: TypeString, Label: "File system", Doc: "Type of the file system.", Kind: KindMount, Str: func(x *Event) string { return x.Mount.FsType }},
+	{Name: "mount.syscall.mountpoint.path", Type: TypeString, Label: "Mount point given", Doc: "Mount point as the caller gave it.", Kind: KindMount, Weight: 900, Str: func(x *Event) string { return x.Mount.SyscallMountpointPath }},
+	{Name: "mount.syscall.source.path", Type: TypeString, Label: "Source given", Doc: "Source as the caller gave it.", Kind: KindMount, Weight: 900, Str: func(x *Event) string { return x.Mount.SyscallSourcePath }},
+	{Name: "mount.syscall.fs_type", Type: TypeString, Label: "File system given", Doc: "Type as the caller gave it.", Kind: KindMount, Weight: 900, Str: func(x *Event) string { return x.Mount.SyscallFsType }},
+	{Name: "mount.detached", Type: TypeBool, Label: "Detached", Doc: "The mount is attached to no directory.", Kind: KindMount, Bool: func(x *Event) bool { return x.Mount.Detached }},
+	{Name: "mount.visible", Type: TypeBool, Label: "Visible", Doc: "A path of its namespace leads to the mount.", Kind: KindMount, Bool: func(x *Event) bool { return x.Mount.Visible() }},
+	{Name: "mount.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindMount, Int: func(x *Event) int64 { return x.Mount.Retval }},
+	{Name: "umount.mountpoint.path", Type: TypeString, Label: "Mount point", Doc: "Directory it was mounted on, as the caller gave it.", Kind: KindUmount, Path: true, Length: true, Str: func(x *Event) string { return x.Umount.MountpointPath }},
+	{Name: "umount.flags", Type: TypeInt, Label: "Flags", Doc: "MNT_FORCE, MNT_DETACH…", Kind: KindUmount, Int: func(x *Event) int64 { return x.Umount.Flags }},
+	{Name: "umount.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindUmount, Int: func(x *Event) int64 { return x.Umount.Retval }},
+	{Name: "setxattr.file.destination.name", Type: TypeString, Label: "Attribute", Doc: "Name of the attribute with its namespace: security.capability.", Kind: KindSetxattr, Str: func(x *Event) string { return x.Setxattr.DestinationName }},
+	{Name: "setxattr.file.destination.namespace", Type: TypeString, Label: "Namespace", Doc: "Namespace of the attribute: security, system, trusted, user.", Kind: KindSetxattr, Str: func(x *Event) string { return x.Setxattr.DestinationNamespace() }},
+	{Name: "setxattr.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindSetxattr, Int: func(x *Event) int64 { return x.Setxattr.Retval }},
+	{Name: "removexattr.file.destination.name", Type: TypeString, Label: "Attribute", Doc: "Name of the attribute with its namespace: security.capability.", Kind: KindRemovexattr, Str: func(x *Event) string { return x.Removexattr.DestinationName }},
+	{Name: "removexattr.file.destination.namespace", Type: TypeString, Label: "Namespace", Doc: "Namespace of the attribute: security, system, trusted, user.", Kind: KindRemovexattr, Str: func(x *Event) string { return x.Removexattr.DestinationNamespace() }},
+	{Name: "removexattr.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindRemovexattr, Int: func(x *Event) int64 { return x.Removexattr.Retval }},
+	{Name: "splice.pipe_entry_flag", Type: TypeInt, Label: "Pipe flags at entry", Doc: "Flags of the pipe's last buffer when the call began (PIPE_BUF_FLAG_*).", Kind: KindSplice, Int: func(x *Event) int64 { return x.Splice.PipeEntryFlag }},
+	{Name: "splice.pipe_exit_flag", Type: TypeInt, Label: "Pipe flags at exit", Doc: "Flags of the pipe's last buffer when the call ended (PIPE_BUF_FLAG_*).", Kind: KindSplice, Int: func(x *Event) int64 { return x.Splice.PipeExitFlag }},
+	{Name: "splice.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindSplice, Int: func(x *Event) int64 { return x.Splice.Retval }},
+	{Name: "utimes.syscall.path", Type: TypeString, Label: "Path given", Doc: "Path as the caller gave it.", Kind: KindUtimes, Weight: 900, Str: func(x *Event) string { return x.Utimes.SyscallPath }},
+	{Name: "utimes.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindUtimes, Int: func(x *Event) int64 { return x.Utimes.Retval }},
+	{Name: "capset.cap_effective", Type: TypeInt, Label: "New effective capabilities", Doc: "Effective capability mask afterwards.", Kind: KindCapset, Int: func(x *Event) int64 { return int64(x.Capset.CapEffective) }},
+	{Name: "capset.cap_permitted", Type: TypeInt, Label: "New permitted capabilities", Doc: "Permitted capability mask afterwards.", Kind: KindCapset, Int: func(x *Event) int64 { return int64(x.Capset.CapPermitted) }},
+	{Name: "signal.type", Type: TypeInt, Label: "Signal", Doc: "Number of the signal.", Kind: KindSignal, Int: func(x *Event) int64 { return x.SignalSent.Type }},
+	{Name: "signal.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindSignal, Int: func(x *Event) int64 { return x.SignalSent.Retval }},
+	{Name: "signal.pid", Type: TypeInt, Label: "Receiver", Doc: "Process id of the receiver.", Kind: KindSignal, Int: func(x *Event) int64 { return x.SignalSent.PID() }},
+	{Name: "setrlimit.resource", Type: TypeInt, Label: "Resource", Doc: "RLIMIT_CORE, RLIMIT_NPROC…", Kind: KindSetrlimit, Int: func(x *Event) int64 { return x.Setrlimit.Resource }},
+	{Name: "setrlimit.rlim_cur", Type: TypeInt, Label: "Soft limit", Doc: "New soft limit.", Kind: KindSetrlimit, Int: func(x *Event) int64 { return int64(x.Setrlimit.RlimCur) }},
+	{Name: "setrlimit.rlim_max", Type: TypeInt, Label: "Hard limit", Doc: "New hard limit.", Kind: KindSetrlimit, Int: func(x *Event) int64 { return int64(x.Setrlimit.RlimMax) }},
+	{Name: "setrlimit.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindSetrlimit, Int: func(x *Event) int64 { return x.Setrlimit.Retval }},
+	{Name: "capabilities.attempted", Type: TypeInt, Label: "Attempted", Doc: "Mask of capabilities that were checked for.", Kind: KindCapabilities, Int: func(x *Event) int64 { return int64(x.Capabilities.Attempted) }},
+	{Name: "capabilities.used", Type: TypeInt, Label: "Used", Doc: "Mask of capabilities that were granted.", Kind: KindCapabilities, Int: func(x *Event) int64 { return int64(x.Capabilities.Used) }},
+	{Name: "prctl.option", Type: TypeInt, Label: "Option", Doc: "PR_SET_NAME, PR_SET_DUMPABLE…", Kind: KindPrctl, Int: func(x *Event) int64 { return x.Prctl.Option }},
+	{Name: "prctl.new_name", Type: TypeString, Label: "New name", Doc: "Name given with PR_SET_NAME.", Kind: KindPrctl, Str: func(x *Event) string { return x.Prctl.NewName }},
+	{Name: "prctl.is_name_truncated", Type: TypeBool, Label: "Name truncated", Doc: "The name given was longer than the kernel keeps.", Kind: KindPrctl, Bool: func(x *Event) bool { return x.Prctl.IsNameTruncated }},
+	{Name: "prctl.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindPrctl, Int: func(x *Event) int64 { return x.Prctl.Retval }},
+	{Name: "bpf.cmd", Type: TypeInt, Label: "Command", Doc: "BPF_PROG_LOAD, BPF_MAP_CREATE…", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.Cmd }},
+	{Name: "bpf.map.name", Type: TypeString, Label: "Map", Doc: "Name of the map, at most 15 bytes.", Kind: KindBPF, Max: 16, Str: func(x *Event) string { return x.BPF.MapName }},
+	{Name: "bpf.map.type", Type: TypeInt, Label: "Map type", Doc: "BPF_MAP_TYPE_HASH…", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.MapType }},
+	{Name: "bpf.prog.name", Type: TypeString, Label: "Program", Doc: "Name of the program, at most 15 bytes.", Kind: KindBPF, Max: 16, Str: func(x *Event) string { return x.BPF.ProgName }},
+	{Name: "bpf.prog.tag", Type: TypeString, Label: "Program tag", Doc: "Digest of its instructions in hexadecimal.", Kind: KindBPF, Weight: 1, Str: func(x *Event) string { return x.BPF.ProgTag }},
+	{Name: "bpf.prog.type", Type: TypeInt, Label: "Program type", Doc: "BPF_PROG_TYPE_KPROBE…", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.ProgType }},
+	{Name: "bpf.prog.attach_type", Type: TypeInt, Label: "Attach type", Doc: "BPF_TRACE_FENTRY…", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.ProgAttachType }},
+	{Name: "bpf.prog.helpers", Type: TypeInts, Label: "Helpers", Doc: "Numbers of the helper functions it calls.", Kind: KindBPF, Weight: 1, Ints: func(x *Event) []int64 { return x.BPF.ProgHelpers }},
+	{Name: "bpf.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.Retval }},
+	{Name: "load_module.name", Type: TypeString, Label: "Module", Doc: "Name of the module.", Kind: KindLoadModule, Str: func(x *Event) string { return x.LoadModule.Name }},
+	{Name: "load_module.argv", Type: TypeStrings, Label: "Parameters", Doc: "Parameters given.", Kind: KindLoadModule, Weight: 100, Strs: func(x *Event) []string { return x.LoadModule.Argv }},
+	{Name: "load_module.args", Type: TypeString, Label: "Parameter line", Doc: "Parameters given, joined by one space.", Kind: KindLoadModule, Weight: 100, Str: func(x *Event) string { return x.LoadModule.Args() }},
+	{Name: "load_module.args_truncated", Type: TypeBool, Label: "Parameters truncated", Doc: "A capture limit cut the parameters.", Kind: KindLoadModule, Bool: func(x *Event) bool { return x.LoadModule.ArgsTruncated }},
+	{Name: "load_module.loaded_from_memory", Type: TypeBool, Label: "From memory", Doc: "The module came from memory and not from a file.", Kind: KindLoadModule, Bool: func(x *Event) bool { return x.LoadModule.LoadedFromMemory }},
+	{Name: "load_module.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindLoadModule, Int: func(x *Event) int64 { return x.LoadModule.Retval }},
+	{Name: "unload_module.name", Type: TypeString, Label: "Module", Doc: "Name of the module.", Kind: KindUnloadModule, Str: func(x *Event) string { return x.UnloadModule.Name }},
+	{Name: "unload_module.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindUnloadModule, Int: func(x *Event) int64 { return x.UnloadModule.Retval }},
+	{Name: "mmap.protection", Type: TypeInt, Label: "Protection", Doc: "PROT_READ, PROT_WRITE, PROT_EXEC.", Kind: KindMmap, KernelFilter: "bitmask", Int: func(x *Event) int64 { return x.Mmap.Protection }},
+	{Name: "mmap.flags", Type: TypeInt, Label: "Flags", Doc: "MAP_PRIVATE, MAP_ANONYMOUS…", Kind: KindMmap, Int: func(x *Event) int64 { return x.Mmap.Flags }},
+	{Name: "mmap.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindMmap, Int: func(x *Event) int64 { return x.Mmap.Retval }},
+	{Name: "mprotect.vm_protection", Type: TypeInt, Label: "Protection before", Doc: "What was allowed before: VM_READ, VM_WRITE, VM_EXEC…", Kind: KindMprotect, Int: func(x *Event) int64 { return x.Mprotect.VmProtection }},
+	{Name: "mprotect.req_protection", Type: TypeInt, Label: "Protection asked for", Doc: "PROT_READ, PROT_WRITE, PROT_EXEC.", Kind: KindMprotect, KernelFilter: "bitmask", Int: func(x *Event) int64 { return x.Mprotect.ReqProtection }},
+	{Name: "mprotect.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindMprotect, Int: func(x *Event) int64 { return x.Mprotect.Retval }},
+	{Name: "ptrace.request", Type: TypeInt, Label: "Request", Doc: "PTRACE_ATTACH, PTRACE_POKETEXT…", Kind: KindPtrace, Int: func(x *Event) int64 { return x.Ptrace.Request }},
+	{Name: "ptrace.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindPtrace, Int: func(x *Event) int64 { return x.Ptrace.Retval }},
+	{Name: "selinux.bool.name", Type: TypeString, Label: "Boolean", Doc: "Name of the boolean.", Kind: KindSelinux, Str: func(x *Event) string { return x.Selinux.BoolName }},
+	{Name: "selinux.bool.state", Type: TypeString, Label: "Boolean's state", Doc: "Its new state: on, off.", Kind: KindSelinux, Weight: 1, Str: func(x *Event) string { return x.Selinux.BoolState }},
+	{Name: "selinux.bool_commit.state", Type: TypeBool, Label: "Committed", Doc: "Pending booleans were put in force.", Kind: KindSelinux, Weight: 1, Bool: func(x *Event) bool { return x.Selinux.BoolCommitState }},
+	{Name: "selinux.enforce.status", Type: TypeString, Label: "Mode", Doc: "enforcing, permissive, disabled.", Kind: KindSelinux, Weight: 1, Str: func(x *Event) string { return x.Selinux.EnforceStatus }},
+	{Name: "sysctl.action", Type: TypeInt, Label: "Action", Doc: "SYSCTL_READ, SYSCTL_WRITE.", Kind: KindSysctl, Int: func(x *Event) int64 { return x.Sysctl.Action }},
+	{Name: "sysctl.name", Type: TypeString, Label: "Parameter", Doc: "Its path below /proc/sys.", Kind: KindSysctl, Str: func(x *Event) string { return x.Sysctl.Name }},
+	{Name: "sysctl.name_truncated", Type: TypeBool, Label: "Name truncated", Doc: "A capture limit cut the name.", Kind: KindSysctl, Bool: func(x *Event) bool { return x.Sysctl.NameTruncated }},
+	{Name: "sysctl.value", Type: TypeString, Label: "Value", Doc: "Value written.", Kind: KindSysctl, Str: func(x *Event) string { return x.Sysctl.Value }},
+	{Name: "sysctl.value_truncated", Type: TypeBool, Label: "Value truncated", Doc: "A capture limit cut the value.", Kind: KindSysctl, Bool: func(x *Event) bool { return x.Sysctl.ValueTruncated }},
+	{Name: "sysctl.old_value", Type: TypeString, Label: "Value before", Doc: "Value before.", Kind: KindSysctl, Str: func(x *Event) string { return x.Sysctl.OldValue }},
+	{Name: "sysctl.old_value_truncated", Type: TypeBool, Label: "Value before truncated", Doc: "A capture limit cut the value before.", Kind: KindSysctl, Bool: func(x *Event) bool { return x.Sysctl.OldValueTruncated }},
+	{Name: "sysctl.file_position", Type: TypeInt, Label: "Position", Doc: "Where in the value it was read or written.", Kind: KindSysctl, Int: func(x *Event) int64 { return x.Sysctl.FilePosition }},
+	{Name: "unshare.flags", Type: TypeInt, Label: "Flags", Doc: "CLONE_NEWUSER, CLONE_NEWNS…", Kind: KindUnshare, Int: func(x *Event) int64 { return x.Unshare.Flags }},
+	{Name: "unshare.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindUnshare, Int: func(x *Event) int64 { return x.Unshare.Retval }},
+	{Name: "socket.domain", Type: TypeInt, Label: "Domain", Doc: "AF_INET, AF_PACKET…", Kind: KindSocket, Int: func(x *Event) int64 { return x.Socket.Domain }},
+	{Name: "socket.type", Type: TypeInt, Label: "Type", Doc: "SOCK_STREAM, SOCK_RAW…", Kind: KindSocket, Int: func(x *Event) int64 { return x.Socket.Type }},
+	{Name: "socket.protocol", Type: TypeInt, Label: "Protocol", Doc: "IPPROTO_TCP, IPPROTO_ICMP…", Kind: KindSocket, Int: func(x *Event) int64 { return x.Socket.Protocol }},
+	{Name: "socket.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindSocket, Int: func(x *Event) int64 { return x.Socket.Retval }},
+	{Name: "setsockopt.socket_type", Type: TypeInt, Label: "Socket type", Doc: "SOCK_STREAM, SOCK_RAW…", Kind: KindSetsockopt, Int: func(x *Event) int64 { return x.Setsockopt.SocketType }},
+	{Name: "setsockopt.socket_family", Type: TypeInt, Label: "Socket family", Doc: "AF_INET, AF_PACKET…", Kind: KindSetsockopt, Int: func(x *Event) int64 { return x.Setsockopt.SocketFamily }},
+	{Name: "setsockopt.socket_protocol", Type: TypeInt, Label: "Socket protocol", Doc: "IPPROTO_TCP, IPPROTO_ICMP…", Kind: KindSetsockopt, Int: func(x *Event) int64 { return x.Setsockopt.SocketProtocol }},
+	{Name: "setsockopt.level", Type: TypeInt, Label: "Level", Doc: "SOL_SOCKET, IPPROTO_TCP…", Kind: KindSetsockopt, Int: func(x *Event) int64 { return x.Setsockopt.Level }},
+	{Name: "setsockopt.optname", Type: TypeInt, Label: "Option", Doc: "SO_ATTACH_FILTER, SO_MARK…", Kind: KindSetsockopt, Int: func(x *Event) int64 { return x.Setsockopt.Optname }},
+	{Name: "setsockopt.filter_len", Type: TypeInt, Label: "Filter length", Doc: "Instructions of an attached packet filter.", Kind: KindSetsockopt, Int: func(x *Event) int64 { return x.Setsockopt.FilterLen }},
+	{Name: "setsockopt.is_filter_truncated", Type: TypeBool, Label: "Filter truncated", Doc: "A capture limit cut the filter.", Kind: KindSetsockopt, Bool: func(x *Event) bool { return x.Setsockopt.IsFilterTruncated }},
+	{Name: "setsockopt.filter_instructions", Type: TypeString, Label: "Filter", Doc: "Its instructions in the assembler of bpf_asm(8), one a line.", Kind: KindSetsockopt, Weight: 1, Str: func(x *Event) string { return x.Setsockopt.FilterInstructions }},
+	{Name: "setsockopt.filter_hash", Type: TypeString, Label: "Filter hash", Doc: "SHA-256 of its instructions in hexadecimal.", Kind: KindSetsockopt, Weight: 1, Str: func(x *Event) string { return x.Setsockopt.FilterHash }},
+	{Name: "setsockopt.used_immediates", Type: TypeInts, Label: "Immediates", Doc: "Constants in its instructions.", Kind: KindSetsockopt, Weight: 1, Ints: func(x *Event) []int64 { return x.Setsockopt.UsedImmediates }},
+	{Name: "setsockopt.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindSetsockopt, Int: func(x *Event) int64 { return x.Setsockopt.Retval }},
+	{Name: "dns.id", Type: TypeInt, Label: "Query id", Doc: "Id of the query.", Kind: KindDNS, Int: func(x *Event) int64 { return x.DNS.ID }},
+	{Name: "dns.question.name", Type: TypeString, Label: "Name", Doc: "Name asked for, without the last dot.", Kind: KindDNS, Length: true, Fold: true, Str: func(x *Event) string { return x.DNS.QuestionName }},
+	{Name: "dns.question.type", Type: TypeInt, Label: "Record type", Doc: "A, AAAA, TXT…", Kind: KindDNS, Int: func(x *Event) int64 { return x.DNS.QuestionType }},
+	{Name: "dns.question.class", Type: TypeInt, Label: "Class", Doc: "CLASS_INET or another.", Kind: KindDNS, Int: func(x *Event) int64 { return x.DNS.QuestionClass }},
+	{Name: "dns.question.count", Type: TypeInt, Label: "Questions", Doc: "How many questions the message has.", Kind: KindDNS, Int: func(x *Event) int64 { return x.DNS.QuestionCount }},
+	{Name: "dns.response.code", Type: TypeInt, Label: "Answer", Doc: "NOERROR, NXDOMAIN…", Kind: KindDNS, Int: func(x *Event) int64 { return x.DNS.ResponseCode }},
+	{Name: "dns.question.length", Type: TypeInt, Label: "Question length", Doc: "Length of the question in bytes.", Kind: KindDNS, Int: func(x *Event) int64 { return x.DNS.QuestionLength() }},
+	{Name: "imds.type", Type: TypeString, Label: "Direction", Doc: "request or response.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Type }},
+	{Name: "imds.cloud_provider", Type: TypeString, Label: "Cloud", Doc: "aws, gcp, azure, ibm, oracle.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.CloudProvider }},
+	{Name: "imds.url", Type: TypeString, Label: "URL", Doc: "Path asked for.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Url }},
+	{Name: "imds.host", Type: TypeString, Label: "Host", Doc: "Host header of the request.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Host }},
+	{Name: "imds.user_agent", Type: TypeString, Label: "User agent", Doc: "User agent of the request.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.UserAgent }},
+	{Name: "imds.server", Type: TypeString, Label: "Server", Doc: "Server header of the answer.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Server }},
+	{Name: "imds.aws.is_imds_v2", Type: TypeBool, Label: "IMDSv2", Doc: "The request carried a session token.", Kind: KindIMDS, Bool: func(x *Event) bool { return x.IMDS.AWSIsIMDSv2 }},
+	{Name: "imds.aws.security_credentials.type", Type: TypeString, Label: "Credential type", Doc: "Type of the credentials answered.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.AWSCredentialsType }},
+	{Name: "packet.filter", Type: TypeString, Label: "Filter", Doc: "The filter it satisfied, a pcap expression.", Kind: KindPacket, Str: func(x *Event) string { return x.Packet.Filter }},
+	{Name: "packet.tls.version", Type: TypeInt, Label: "TLS version", Doc: "Version of a TLS record: TLS_1_2…", Kind: KindPacket, Int: func(x *Event) int64 { return x.Packet.TLSVersion }},
+	{Name: "network_flow_monitor.device.ifname", Type: TypeString, Label: "Device", Doc: "Network device.", Kind: KindNetworkFlowMonitor, Weight: 1, Str: func(x *Event) string { return x.NetworkFlowMonitor.DeviceIfname }},
+	{Name: "ondemand.name", Type: TypeString, Label: "Function", Doc: "Name of the function; syscall: and a name for a system call.", Kind: KindOndemand, Str: func(x *Event) string { return x.Ondemand.Name }},
+	{Name: "ondemand.arg1.str", Type: TypeString, Label: "Argument 1", Doc: "Argument 1 as text.", Kind: KindOndemand, Str: func(x *Event) string { return x.Ondemand.Arg1Str }},
+	{Name: "ondemand.arg1.uint", Type: TypeInt, Label: "Argument 1", Doc: "Argument 1 as a number.", Kind: KindOndemand, Int: func(x *Event) int64 { return int64(x.Ondemand.Arg1Uint) }},
+	{Name: "ondemand.arg2.str", Type: TypeString, Label: "Argument 2", Doc: "Argument 2 as text.", Kind: KindOndemand, Str: func(x *Event) string { return x.Ondemand.Arg2Str }},
+	{Name: "ondemand.arg2.uint", Type: TypeInt, Label: "Argument 2", Doc: "Argument 2 as a number.", Kind: KindOndemand, Int: func(x *Event) int64 { return int64(x.Ondemand.Arg2Uint) }},
+	{Name: "ondemand.arg3.str", Type: TypeString, Label: "Argument 3", Doc: "Argument 3 as text.", Kind: KindOndemand, Str: func(x *Event) string { return x.Ondemand.Arg3Str }},
+	{Name: "ondemand.arg3.uint", Type: TypeInt, Label: "Argument 3", Doc: "Argument 3 as a number.", Kind: KindOndemand, Int: func(x *Event) int64 { return int64(x.Ondemand.Arg3Uint) }},
+	{Name: "ondemand.arg4.str", Type: TypeString, Label: "Argument 4", Doc: "Argument 4 as text.", Kind: KindOndemand, Str: func(x *Event) string { return x.Ondemand.Arg4Str }},
+	{Name: "ondemand.arg4.uint", Type: TypeInt, Label: "Argument 4", Doc: "Argument 4 as a number.", Kind: KindOndemand, Int: func(x *Event) int64 { return int64(x.Ondemand.Arg4Uint) }},
+	{Name: "ondemand.arg5.str", Type: TypeString, Label: "Argument 5", Doc: "Argument 5 as text.", Kind: KindOndemand, Str: func(x *Event) string { return x.Ondemand.Arg5Str }},
+	{Name: "ondemand.arg5.uint", Type: TypeInt, Label: "Argument 5", Doc: "Argument 5 as a number.", Kind: KindOndemand, Int: func(x *Event) int64 { return int64(x.Ondemand.Arg5Uint) }},
+	{Name: "ondemand.arg6.str", Type: TypeString, Label: "Argument 6", Doc: "Argument 6 as text.", Kind: KindOndemand, Str: func(x *Event) string { return x.Ondemand.Arg6Str }},
+	{Name: "ondemand.arg6.uint", Type: TypeInt, Label: "Argument 6", Doc: "Argument 6 as a number.", Kind: KindOndemand, Int: func(x *Event) int64 { return int64(x.Ondemand.Arg6Uint) }},
 }
 
-// FileRefs are the files of single kinds.
+// FileRefs are the files of single kinds. Get may only be called for an event of the kind.
 var FileRefs = []ObjectRef[File]{
 	{Path: "open.file", Kind: KindOpen, Doc: "The file.", Get: func(x *Event) *File { return &x.Open.File }},
 	{Path: "unlink.file", Kind: KindUnlink, Doc: "The file.", Get: func(x *Event) *File { return &x.Unlink.File }},
@@ -4954,17 +9432,53 @@ var FileRefs = []ObjectRef[File]{
 	{Path: "cgroup_write.file", Kind: KindCgroupWrite, Doc: "The control group's directory.", Get: func(x *Event) *File { return &x.CgroupWrite.File }},
 	{Path: "mkdir.file", Kind: KindMkdir, Doc: "The directory.", Get: func(x *Event) *File { return &x.Mkdir.File }},
 	{Path: "rmdir.file", Kind: KindRmdir, Doc: "The directory.", Get: func(x *Event) *File { return &x.Rmdir.File }},
+	{Path: "chdir.file", Kind: KindChdir, Doc: "The new working directory.", Get: func(x *Event) *File { return &x.Chdir.File }},
+	{Path: "setxattr.file", Kind: KindSetxattr, Doc: "The file.", Get: func(x *Event) *File { return &x.Setxattr.File }},
+	{Path: "removexattr.file", Kind: KindRemovexattr, Doc: "The file.", Get: func(x *Event) *File { return &x.Removexattr.File }},
+	{Path: "splice.file", Kind: KindSplice, Doc: "The file that is not the pipe.", Get: func(x *Event) *File { return &x.Splice.File }},
+	{Path: "utimes.file", Kind: KindUtimes, Doc: "The file.", Get: func(x *Event) *File { return &x.Utimes.File }},
+	{Path: "load_module.file", Kind: KindLoadModule, Doc: "The module's file, when it came from one.", Get: func(x *Event) *File { return &x.LoadModule.File }},
+	{Path: "mmap.file", Kind: KindMmap, Doc: "The mapped file, empty for anonymous memory.", Get: func(x *Event) *File { return &x.Mmap.File }},
 }
 
-// AddressRefs are the addresses of single kinds.
+// AddressRefs are the addresses of single kinds. Get may only be called for an event of the kind.
 var AddressRefs = []ObjectRef[Address]{
 	{Path: "connect.addr", Kind: KindConnect, Doc: "The peer.", Get: func(x *Event) *Address { return &x.Connect.Addr }},
 	{Path: "accept.addr", Kind: KindAccept, Doc: "The peer.", Get: func(x *Event) *Address { return &x.Accept.Addr }},
 	{Path: "bind.addr", Kind: KindBind, Doc: "The address.", Get: func(x *Event) *Address { return &x.Bind.Addr }},
 }
 
-// ProcessRefs are the paths at which an event of a kind has its own process object.
+// HeadersRefs are the packets of single kinds. Get may only be called for an event of the kind.
+var HeadersRefs = []ObjectRef[Headers]{
+	{Path: "network", Kind: KindDNS, Doc: "The packet that carried it.", Get: func(x *Event) *Headers { return &x.DNS.Network }},
+	{Path: "network", Kind: KindFailedDNS, Doc: "The packet that carried it.", Get: func(x *Event) *Headers { return &x.FailedDNS.Network }},
+	{Path: "network", Kind: KindIMDS, Doc: "The packet that carried it.", Get: func(x *Event) *Headers { return &x.IMDS.Network }},
+	{Path: "packet", Kind: KindPacket, Doc: "Its headers.", Get: func(x *Event) *Headers { return &x.Packet.Headers }},
+}
+
+// ProcessRefs are the paths at which an event of a kind has a process object; one with Context has its parent and ancestors below it, too. Get returns nil where the process is not known.
 var ProcessRefs = []ObjectRef[Process]{
 	{Path: "exec", Kind: KindExec, Doc: "The process of the event.", Get: func(x *Event) *Process { return x.Proc }},
 	{Path: "exit", Kind: KindExit, Doc: "The process of the event.", Get: func(x *Event) *Process { return x.Proc }},
+	{Path: "signal.target", Kind: KindSignal, Doc: "The process it was sent to.", Context: true, Get: func(x *Event) *Process { return x.SignalSent.Target.Proc }},
+	{Path: "setrlimit.target", Kind: KindSetrlimit, Doc: "The process whose limit it is.", Context: true, Get: func(x *Event) *Process { return x.Setrlimit.Target.Proc }},
+	{Path: "ptrace.tracee", Kind: KindPtrace, Doc: "The traced process.", Context: true, Get: func(x *Event) *Process { return x.Ptrace.Tracee.Proc }},
+}
+
+// FlowRefs are the lists of flows of single kinds. Get may only be called for an event of the kind.
+var FlowRefs = []ListRef[Flow]{
+	{Path: "network_flow_monitor.flows", Kind: KindNetworkFlowMonitor, Doc: "The flows.", Get: func(x *Event) *[]Flow { return &x.NetworkFlowMonitor.Flows }},
+}
+
+// Target is the other process the event is about, nil where it is about none or lacks its payload.
+func (x *Event) Target() *Target {
+	switch {
+	case x.SignalSent != nil:
+		return &x.SignalSent.Target
+	case x.Setrlimit != nil:
+		return &x.Setrlimit.Target
+	case x.Ptrace != nil:
+		return &x.Ptrace.Tracee
+	}
+	return nil
 }

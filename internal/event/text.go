@@ -20,6 +20,12 @@ func (g *Getter[T]) Text(x *T) string {
 		return g.Str(x)
 	case TypeStrings:
 		return strings.Join(g.Strs(x), ",")
+	case TypeInts:
+		words := make([]string, len(g.Ints(x)))
+		for i, n := range g.Ints(x) {
+			words[i] = strconv.FormatInt(n, 10)
+		}
+		return strings.Join(words, ",")
 	case TypeIP:
 		if ip := g.IP(x); ip.IsValid() {
 			return ip.String()

@@ -101,6 +101,38 @@ func consumeRef(b []byte, r *Ref) error {
 	return nil
 }
 
+// appendInts writes a list of integers, packed.
+func appendInts(b []byte, num protowire.Number, list []int64) []byte {
+	size := 0
+	for _, v := range list {
+		size += protowire.SizeVarint(uint64(v))
+	}
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	for _, v := range list {
+		b = protowire.AppendVarint(b, uint64(v))
+	}
+	return b
+}
+
+// consumeInts reads one part of a list of integers, which may be packed or a
+// single one, and returns the list with it appended.
+func consumeInts(list []int64, b []byte, typ protowire.Type) ([]int64, int, error) {
+	if typ == protowire.VarintType {
+		v, n, err := consumeVarint(b, typ)
+		return append(list, int64(v)), n, err
+	}
+	packed, n, err := consumeBytes(b, typ)
+	for err == nil && len(packed) > 0 {
+		var v uint64
+		var m int
+		if v, m, err = consumeVarint(packed, protowire.VarintType); err == nil {
+			list, packed = append(list, int64(v)), packed[m:]
+		}
+	}
+	return list, n, err
+}
+
 func consumeVarint(b []byte, typ protowire.Type) (uint64, int, error) {
 	if typ != protowire.VarintType {
 		return 0, 0, &WireError{Reason: "a field has another type than expected"}

@@ -72,7 +72,7 @@ func fill(r *rand.Rand, v reflect.Value, depth int) {
 var local = map[string]bool{
 	"Event.Proc": true, "Event.Contexts": true, "Event.Host": true,
 	"Process.Parent": true, "Process.Contexts": true, "Process.ExitNS": true, "Process.Depth": true, "Process.Sent": true,
-	"Context.Sent": true,
+	"Context.Sent": true, "Target.Proc": true,
 }
 
 // The hand-made codec and protobuf's own agree on every message, in both

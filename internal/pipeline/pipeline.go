@@ -296,6 +296,11 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	if err := p.sendNode(emit, ev.Proc); err != nil {
 		return err
 	}
+	if t := ev.Target(); t != nil {
+		if err := p.sendNode(emit, t.Proc); err != nil {
+			return err
+		}
+	}
 	if err := p.sendContexts(emit, ev.Contexts); err != nil {
 		return err
 	}

@@ -184,8 +184,27 @@ func (t *Table) Apply(ev *event.Event) {
 				p.Cgroup, p.CgroupID = c.Cgroup, c.CgroupID
 			}
 		}
+	case event.KindCapset:
+		if c := ev.Capset; c != nil {
+			ev.Proc.CapEffective, ev.Proc.CapPermitted = c.CapEffective, c.CapPermitted
+		}
 	}
 	ev.ProcID = ev.Proc.ID
+	if target := ev.Target(); target != nil {
+		t.find(target)
+	}
+}
+
+// find finds the other process an event is about. One that ended before the
+// event came stays unknown.
+func (t *Table) find(target *event.Target) {
+	target.Proc = t.procs[key{target.PID, target.StartNS}]
+	if target.StartNS == 0 && target.PID != 0 {
+		target.Proc = t.byPID(target.PID)
+	}
+	if target.Proc != nil {
+		target.Node = target.Proc.ID
+	}
 }
 
 // Moved returns the process that a cgroup_write event moved, nil when it is

@@ -47,7 +47,7 @@ type SetAction struct {
 	value, fallback *yaml.Node
 	expression      text
 	field           text
-	source          *secl.Value[eventT, processT]
+	source          *secl.Value[eventT, Element]
 	constant        cell
 	variable        *variable
 }

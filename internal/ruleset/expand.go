@@ -103,40 +103,21 @@ func replace(n ast.Node, object string) ast.Node {
 	return n
 }
 
-// otherKinds are kinds of event of the language that this version does not
-// observe, as far as the schema does not have them. Rules on them are not
-// wrong, they have nothing to see.
+// otherKinds are the kinds of event of the language that no Linux host has.
+// Rules on them are not wrong, they have nothing to see.
 var otherKinds = []string{
-	"bpf", "capabilities", "capset", "cgroup_write", "chdir", "dns", "failed_dns", "imds", "load_module", "mmap", "mount",
-	"mprotect", "network_flow_monitor", "ondemand", "packet", "prctl", "ptrace", "removexattr", "rmdir", "selinux", "setrlimit",
-	"setsockopt", "setxattr", "signal", "socket", "splice", "sysctl", "unload_module", "unshare", "utimes",
 	"create", "delete", "write", "create_key", "open_key", "set_key_value", "delete_key", "change_permission",
 }
 
-// otherFields are fields of the language that this version does not fill in,
-// by the object they belong to; empty is the event itself. The ones that the
-// schema has count as observed.
+// otherFields are fields of the language that no Linux host has, or has no
+// more, by the object they belong to; empty is the event itself.
 var otherFields = map[string][]string{
-	"": {
-		"container.tags", "container.runtime", "container.created_at", "cgroup.created_at", "cgroup.file.mount_id",
-		"event.rule.tags", "event.signature", "unlink.syscall.dirfd", "unlink.syscall.flags", "open.syscall.flags", "open.syscall.mode",
-		"mkdir.syscall.mode",
-	},
-	"process": {
-		"user_session.id", "user_session.session_type", "user_session.k8s_username", "user_session.k8s_uid", "user_session.k8s_groups",
-		"user_session.ssh_username", "user_session.ssh_port", "user_session.ssh_client_ip", "user_session.ssh_auth_method",
-		"user_session.ssh_public_key", "caps_attempted", "caps_used", "container.tags", "container.runtime", "container.created_at",
-		"cgroup.created_at", "cgroup.file.mount_id", "cmdline", "user_sid", "file.overlay_numlower",
-	},
-	"file": {
-		"mount_visible", "mount_detached", "package.epoch", "package.release", "package.source_epoch", "package.source_release",
-		"metadata.size", "metadata.type", "metadata.is_executable", "metadata.architecture", "metadata.abi", "metadata.is_upx_packed",
-		"metadata.compression", "metadata.is_garble_obfuscated", "device_path",
-	},
+	"process": {"cmdline", "user_sid", "file.overlay_numlower"},
+	"file":    {"device_path"},
 }
 
-// otherField tells whether a name is a field of the language that is not
-// filled in here.
+// otherField tells whether a name is a field of the language that does not
+// exist here.
 func (l *loader) otherField(name string) bool {
 	name = l.cfg.Schema.Canonical(name)
 	if _, ok := l.cfg.Schema.Field(name); ok {
@@ -169,7 +150,7 @@ func (l *loader) otherField(name string) bool {
 }
 
 // unobserved tells whether an expression names a kind of event, or a field,
-// that exists but is not observed here, and what to say about it.
+// that exists but not here, and what to say about it.
 func (l *loader) unobserved(n ast.Node, depth int) (what string, found bool) {
 	ast.Walk(n, func(n ast.Node) bool {
 		name, ok := identName(n)
@@ -188,9 +169,9 @@ func (l *loader) unobserved(n ast.Node, depth int) (what string, found bool) {
 		switch {
 		case !dotted:
 		case slices.Contains(otherKinds, first) && len(l.cfg.Schema.Under(first)) == 0:
-			what, found = first+" events are not observed by this version", true
+			what, found = "there are no "+first+" events on Linux", true
 		case l.otherField(name):
-			what, found = "the field "+name+" is not observed by this version", true
+			what, found = "there is no field "+name+" on Linux", true
 		}
 		return !found
 	})

@@ -6,6 +6,7 @@ package ruleset
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/clewsec/clew/internal/event"
@@ -15,14 +16,26 @@ import (
 
 // Schema is the set of fields that rules can name: those of the event model
 // at every place where an event has a process, a file or an address.
-type Schema = secl.Schema[event.Event, event.Process]
+type Schema = secl.Schema[event.Event, Element]
 
 type (
-	field   = secl.Field[event.Event, event.Process]
-	env     = secl.Env[event.Event, event.Process]
-	program = secl.Program[event.Event, event.Process]
-	evalCtx = secl.Ctx[event.Event, event.Process]
+	field   = secl.Field[event.Event, Element]
+	env     = secl.Env[event.Event, Element]
+	program = secl.Program[event.Event, Element]
+	evalCtx = secl.Ctx[event.Event, Element]
+	root    = secl.Root[event.Event, Element]
 )
+
+// An Element is one object of a list that rules can look through: a process
+// of a lineage, or a flow of a report. The zero Element is none.
+type Element struct {
+	Process *event.Process
+	flows   *[]event.Flow
+	index   int
+}
+
+// Flow is the flow that the element is.
+func (e Element) Flow() *event.Flow { return &(*e.flows)[e.index] }
 
 const ancestors = "process.ancestors"
 
@@ -34,61 +47,40 @@ const resolverWeight = 50
 // itself.
 func NewSchema() (*Schema, error) {
 	b := &schemaBuilder{}
-	none := &event.Process{}
-	self := func(e *event.Event) *event.Process {
-		if e.Proc == nil {
-			return none
-		}
-		return e.Proc
-	}
-	parent := func(e *event.Event) *event.Process {
-		if p := self(e).Parent; p != nil {
-			return p
-		}
-		return none
-	}
+	self := func(e *event.Event) *event.Process { return e.Proc }
 	b.common()
-	b.process("process", 0, self)
-	b.process("process.parent", 0, parent)
-	for _, r := range event.ProcessRefs {
-		b.process(r.Path, r.Kind, self)
-	}
+	b.processContext("process", 0, self)
 	for _, g := range event.ProcessFields {
 		// The container and control group of the process are the event's.
 		if strings.HasPrefix(g.Name, "container.") || strings.HasPrefix(g.Name, "cgroup.") {
-			b.add(place(g.Name, 0, g), through(g, self))
+			b.add(place(g.Name, 0, g), getters(g, orNone(self)))
 		}
-		elem := getters(g)
-		flagWalks(g.Name, &elem, func(p *event.Process) *event.Process { return p })
-		f := place(ancestors+"."+g.Name, 0, g)
-		f.Many, f.List, f.Iter = f.List, true, ancestors
-		f.Elem = elem
-		b.fields = append(b.fields, f)
+	}
+	for _, r := range event.ProcessRefs {
+		if r.Context {
+			b.processContext(r.Path, r.Kind, r.Get)
+		} else {
+			b.process(r.Path, r.Kind, r.Get)
+		}
 	}
 	for _, g := range event.EventFields {
-		b.add(place(g.Name, g.Kind, g), getters(g))
+		b.add(place(g.Name, g.Kind, g), getters(g, same))
 	}
 	for _, r := range event.FileRefs {
 		for _, g := range event.FileFields {
-			b.add(place(r.Path+"."+g.Name, r.Kind, g), through(g, r.Get))
+			b.add(place(r.Path+"."+g.Name, r.Kind, g), getters(g, r.Get))
 		}
 	}
 	for _, r := range event.AddressRefs {
 		for _, g := range event.AddressFields {
-			b.add(place(r.Path+"."+g.Name, r.Kind, g), through(g, r.Get))
+			b.add(place(r.Path+"."+g.Name, r.Kind, g), getters(g, r.Get))
 		}
 	}
-	roots := []secl.Root[event.Event, event.Process]{{
-		Path: ancestors,
-		First: func(e *event.Event) *event.Process {
-			if e.Proc == nil {
-				return nil
-			}
-			return e.Proc.Parent
-		},
-		Next: func(p *event.Process) *event.Process { return p.Parent },
-	}}
-	s, err := secl.NewSchema(b.fields, roots, aliases)
+	b.headers()
+	for _, r := range event.FlowRefs {
+		b.flows(r)
+	}
+	s, err := secl.NewSchema(b.fields, b.roots, aliases)
 	if err != nil {
 		return nil, fmt.Errorf("compose rule fields: %w", err)
 	}
@@ -97,27 +89,130 @@ func NewSchema() (*Schema, error) {
 
 type schemaBuilder struct {
 	fields []field
+	roots  []root
 }
 
-func (b *schemaBuilder) add(f field, g secl.Getters[event.Event]) {
+func (b *schemaBuilder) add(f field, g secl.Getters[*event.Event]) {
 	f.Get = g
 	b.fields = append(b.fields, f)
 }
 
+// orNone makes a process that is not known one without any value.
+func orNone(ref func(*event.Event) *event.Process) func(*event.Event) *event.Process {
+	none := &event.Process{}
+	return func(e *event.Event) *event.Process {
+		if p := ref(e); p != nil {
+			return p
+		}
+		return none
+	}
+}
+
 func (b *schemaBuilder) process(path string, kind event.Kind, ref func(*event.Event) *event.Process) {
+	ref = orNone(ref)
 	for _, g := range event.ProcessFields {
-		get := through(g, ref)
+		get := getters(g, ref)
 		flagWalks(g.Name, &get, ref)
 		b.add(place(path+"."+g.Name, kind, g), get)
 	}
 }
 
+// processContext adds a process with its parent and its ancestors.
+func (b *schemaBuilder) processContext(path string, kind event.Kind, ref func(*event.Event) *event.Process) {
+	parent := func(e *event.Event) *event.Process {
+		if p := ref(e); p != nil {
+			return p.Parent
+		}
+		return nil
+	}
+	b.process(path, kind, ref)
+	b.process(path+".parent", kind, parent)
+	list := path + ".ancestors"
+	of := func(el Element) *event.Process { return el.Process }
+	for _, g := range event.ProcessFields {
+		get := getters(g, of)
+		flagWalks(g.Name, &get, of)
+		b.element(list, kind, place(list+"."+g.Name, kind, g), get)
+	}
+	b.roots = append(b.roots, root{
+		Path: list, Kind: kindName(kind),
+		First: func(e *event.Event) Element { return Element{Process: parent(e)} },
+		Next:  func(el Element) Element { return Element{Process: el.Process.Parent} },
+	})
+}
+
+// element adds a field of the objects of a list.
+func (b *schemaBuilder) element(list string, kind event.Kind, f field, get secl.Getters[Element]) {
+	f.Many, f.List, f.Iter = f.List, true, list
+	f.Elem = get
+	b.fields = append(b.fields, f)
+}
+
+// headers adds the fields of packets, which several kinds have at one path.
+func (b *schemaBuilder) headers() {
+	for i, r := range event.HeadersRefs {
+		same := func(o event.ObjectRef[event.Headers]) bool { return o.Path == r.Path }
+		if slices.IndexFunc(event.HeadersRefs, same) != i {
+			continue
+		}
+		var of [event.NumKinds]func(*event.Event) *event.Headers
+		var kinds []string
+		for _, o := range event.HeadersRefs {
+			if same(o) {
+				of[o.Kind] = o.Get
+				kinds = append(kinds, o.Kind.String())
+			}
+		}
+		none := &event.Headers{}
+		get := func(e *event.Event) *event.Headers {
+			if get := of[e.Kind]; get != nil {
+				return get(e)
+			}
+			return none
+		}
+		for _, g := range event.HeadersFields {
+			f := place(r.Path+"."+g.Name, r.Kind, g)
+			if len(kinds) > 1 {
+				f.Kind, f.Kinds = "", kinds
+			}
+			b.add(f, getters(g, get))
+		}
+	}
+}
+
+func (b *schemaBuilder) flows(r event.ListRef[event.Flow]) {
+	for _, g := range event.FlowFields {
+		b.element(r.Path, r.Kind, place(r.Path+"."+g.Name, r.Kind, g), getters(g, Element.Flow))
+	}
+	b.roots = append(b.roots, root{
+		Path: r.Path, Kind: r.Kind.String(),
+		First: func(e *event.Event) Element {
+			if list := r.Get(e); len(*list) > 0 {
+				return Element{flows: list}
+			}
+			return Element{}
+		},
+		Next: func(el Element) Element {
+			if el.index++; el.index < len(*el.flows) {
+				return el
+			}
+			return Element{}
+		},
+	})
+}
+
+func kindName(k event.Kind) string {
+	if k == 0 {
+		return ""
+	}
+	return k.String()
+}
+
 // place describes the field a getter reads, at a path.
 func place[T any](path string, kind event.Kind, g event.Getter[T]) field {
-	f := field{Field: check.Field{Name: path, Weight: g.Weight * resolverWeight}}
-	if kind != 0 {
-		f.Kind = kind.String()
-	}
+	f := field{Field: check.Field{
+		Name: path, Kind: kindName(kind), Weight: g.Weight * resolverWeight, Fold: g.Fold, MaxLen: g.Max,
+	}}
 	switch g.Type {
 	case event.TypeBool:
 		f.Type = secl.Bool
@@ -127,18 +222,33 @@ func place[T any](path string, kind event.Kind, g event.Getter[T]) field {
 		f.Type = secl.String
 	case event.TypeStrings:
 		f.Type, f.List = secl.String, true
+	case event.TypeInts:
+		f.Type, f.List = secl.Int, true
 	case event.TypeIP:
 		f.Type = secl.IP
 	}
 	return f
 }
 
-// getters turns a getter of the event model into one of the language.
-func getters[T any](g event.Getter[T]) secl.Getters[T] {
-	out := secl.Getters[T]{Bool: g.Bool, Int: g.Int, Str: g.Str, Strs: g.Strs}
-	if g.IP != nil {
-		ip := g.IP
-		out.IP = func(t *T) netip.Prefix { return prefix(ip(t)) }
+func same[T any](x *T) *T { return x }
+
+// getters turns a getter of the event model into one of the language that
+// reads the T which of finds.
+func getters[S, T any](g event.Getter[T], of func(S) *T) secl.Getters[S] {
+	var out secl.Getters[S]
+	switch {
+	case g.Bool != nil:
+		out.Bool = func(s S) bool { return g.Bool(of(s)) }
+	case g.Int != nil:
+		out.Int = func(s S) int64 { return g.Int(of(s)) }
+	case g.Str != nil:
+		out.Str = func(s S) string { return g.Str(of(s)) }
+	case g.Strs != nil:
+		out.Strs = func(s S) []string { return g.Strs(of(s)) }
+	case g.Ints != nil:
+		out.Ints = func(s S) []int64 { return g.Ints(of(s)) }
+	case g.IP != nil:
+		out.IP = func(s S) netip.Prefix { return prefix(g.IP(of(s))) }
 	}
 	return out
 }
@@ -153,34 +263,16 @@ func prefix(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, a.BitLen())
 }
 
-// through reads a field of an object that an event refers to.
-func through[T any](g event.Getter[T], ref func(*event.Event) *T) secl.Getters[event.Event] {
-	var out secl.Getters[event.Event]
-	switch {
-	case g.Bool != nil:
-		out.Bool = func(e *event.Event) bool { return g.Bool(ref(e)) }
-	case g.Int != nil:
-		out.Int = func(e *event.Event) int64 { return g.Int(ref(e)) }
-	case g.Str != nil:
-		out.Str = func(e *event.Event) string { return g.Str(ref(e)) }
-	case g.Strs != nil:
-		out.Strs = func(e *event.Event) []string { return g.Strs(ref(e)) }
-	case g.IP != nil:
-		out.IP = func(e *event.Event) netip.Prefix { return prefix(g.IP(ref(e))) }
-	}
-	return out
-}
-
 // flagWalks replaces the getters that would build a list of an event's flags
 // and options by walks over its arguments.
-func flagWalks[T any](name string, g *secl.Getters[T], ref func(*T) *event.Process) {
+func flagWalks[S any](name string, g *secl.Getters[S], ref func(S) *event.Process) {
 	switch name {
 	case "args_flags":
 		g.Strs = nil
-		g.Walk = func(t *T, yield func(string) bool) bool { return walkFlags(ref(t).Argv(), yield) }
+		g.Walk = func(s S, yield func(string) bool) bool { return walkFlags(ref(s).Argv(), yield) }
 	case "args_options":
 		g.Strs = nil
-		g.Walk = func(t *T, yield func(string) bool) bool { return walkOptions(ref(t).Argv(), yield) }
+		g.Walk = func(s S, yield func(string) bool) bool { return walkOptions(ref(s).Argv(), yield) }
 	}
 }
 
@@ -247,7 +339,7 @@ func walkOptions(argv []string, yield func(string) bool) bool {
 // common adds the fields of every event that are not its process's.
 func (b *schemaBuilder) common() {
 	str := func(name string, get func(*event.Event) string) {
-		b.add(field{Field: check.Field{Name: name, Type: secl.String}}, secl.Getters[event.Event]{Str: get})
+		b.add(field{Field: check.Field{Name: name, Type: secl.String}}, secl.Getters[*event.Event]{Str: get})
 	}
 	str("event.hostname", func(e *event.Event) string {
 		if e.Host == nil {
@@ -258,12 +350,13 @@ func (b *schemaBuilder) common() {
 	str("event.origin", func(*event.Event) string { return "ebpf" })
 	str("event.os", func(*event.Event) string { return "linux" })
 	str("event.source", func(*event.Event) string { return "runtime" })
+	str("event.signature", func(*event.Event) string { return "" })
 	str("event.service", service)
 	b.fields[len(b.fields)-1].Weight = resolverWeight * 100
 	b.add(field{Field: check.Field{Name: "event.timestamp", Type: secl.Int}},
-		secl.Getters[event.Event]{Int: func(e *event.Event) int64 { return e.TimeNS }})
+		secl.Getters[*event.Event]{Int: func(e *event.Event) int64 { return e.TimeNS }})
 	b.add(field{Field: check.Field{Name: "event.async", Type: secl.Bool}},
-		secl.Getters[event.Event]{Bool: func(e *event.Event) bool { return e.Flags&event.FlagAsync != 0 }})
+		secl.Getters[*event.Event]{Bool: func(e *event.Event) bool { return e.Flags&event.FlagAsync != 0 }})
 }
 
 // maxLineage bounds how far up a service's name is looked for.
@@ -287,48 +380,6 @@ func service(e *event.Event) string {
 		p = p.Parent
 	}
 	return ""
-}
-
-// present tells whether an event has the payload of its kind, without which no
-// field of the kind can be read.
-func present(e *event.Event) bool {
-	switch e.Kind {
-	case event.KindExec:
-		return e.Exec != nil
-	case event.KindExit:
-		return e.Exit != nil
-	case event.KindOpen:
-		return e.Open != nil
-	case event.KindUnlink:
-		return e.Unlink != nil
-	case event.KindRename:
-		return e.Rename != nil
-	case event.KindChmod:
-		return e.Chmod != nil
-	case event.KindChown:
-		return e.Chown != nil
-	case event.KindLink:
-		return e.Link != nil
-	case event.KindSymlink:
-		return e.Symlink != nil
-	case event.KindConnect:
-		return e.Connect != nil
-	case event.KindAccept:
-		return e.Accept != nil
-	case event.KindBind:
-		return e.Bind != nil
-	case event.KindSetuid:
-		return e.Setuid != nil
-	case event.KindSetgid:
-		return e.Setgid != nil
-	case event.KindCgroupWrite:
-		return e.CgroupWrite != nil
-	case event.KindMkdir:
-		return e.Mkdir != nil
-	case event.KindRmdir:
-		return e.Rmdir != nil
-	}
-	return false
 }
 
 // aliases are old names of fields that policies still have.

@@ -50,17 +50,17 @@ type filterEnv = secl.Env[Facts, struct{}]
 
 func newFilterEnv() (*filterEnv, error) {
 	var fields []secl.Field[Facts, struct{}]
-	add := func(name string, t secl.Type, list bool, g secl.Getters[Facts]) {
+	add := func(name string, t secl.Type, list bool, g secl.Getters[*Facts]) {
 		fields = append(fields, secl.Field[Facts, struct{}]{Field: check.Field{Name: name, Type: t, List: list}, Get: g})
 	}
 	str := func(name string, get func(*Facts) string) {
-		add(name, secl.String, false, secl.Getters[Facts]{Str: get})
+		add(name, secl.String, false, secl.Getters[*Facts]{Str: get})
 	}
 	is := func(name string, get func(*Facts) bool) {
-		add(name, secl.Bool, false, secl.Getters[Facts]{Bool: get})
+		add(name, secl.Bool, false, secl.Getters[*Facts]{Bool: get})
 	}
 	number := func(name string, get func(*Facts) int64) {
-		add(name, secl.Int, false, secl.Getters[Facts]{Int: get})
+		add(name, secl.Int, false, secl.Getters[*Facts]{Int: get})
 	}
 	str("os", func(*Facts) string { return "linux" })
 	str("os.id", func(f *Facts) string { return f.OSID })
@@ -68,7 +68,7 @@ func newFilterEnv() (*filterEnv, error) {
 	str("os.version_id", func(f *Facts) string { return f.VersionID })
 	str("hostname", func(f *Facts) string { return f.Hostname })
 	str("origin", func(*Facts) string { return "ebpf" })
-	add("envs", secl.String, true, secl.Getters[Facts]{Strs: func(f *Facts) []string { return f.Env }})
+	add("envs", secl.String, true, secl.Getters[*Facts]{Strs: func(f *Facts) []string { return f.Env }})
 	for name, ids := range map[string][]string{
 		"os.is_amazon_linux": {"amzn"}, "os.is_cos": {"cos"}, "os.is_debian": {"debian"}, "os.is_oracle": {"ol"},
 		"os.is_rhel": {"rhel", "centos", "rocky", "almalinux"}, "os.is_sles": {"sles"},

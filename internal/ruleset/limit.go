@@ -28,7 +28,7 @@ type limiter struct {
 	burst    int64
 	all      credit
 	// token, where it is set, gives each of its values a limit of its own.
-	token  []*secl.Value[eventT, processT]
+	token  []*secl.Value[eventT, Element]
 	values map[string]*credit
 	order  []string
 	// free lets everything through.

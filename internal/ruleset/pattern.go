@@ -57,7 +57,7 @@ type pattern struct {
 	// order has the states by when they were touched last, newest first.
 	order    list.List
 	evicted  *uint64
-	distinct *secl.Value[eventT, processT]
+	distinct *secl.Value[eventT, Element]
 	seen     uint64 // the evaluation that was counted last
 }
 

@@ -49,7 +49,7 @@ type Rule struct {
 	// own is true for a rule in a folder of its own.
 	own        bool
 	signalTags []string
-	token      []*secl.Value[eventT, processT]
+	token      []*secl.Value[eventT, Element]
 }
 
 // Types and Severities are the closed lists of what rules can be, severities

@@ -268,7 +268,7 @@ func (m Match) Signal() event.Signal { return m.Rule.Signal(m.Suppressed) }
 // and always the same. Time is the event's. Where nothing matches nothing is
 // allocated. The event is not kept.
 func (s *Set) Eval(ev *event.Event, out []Match) []Match {
-	if int(ev.Kind) >= len(s.buckets) || !present(ev) {
+	if int(ev.Kind) >= len(s.buckets) || !ev.Complete() {
 		return out
 	}
 	b := &s.buckets[ev.Kind]
@@ -358,7 +358,7 @@ type Part = secl.Part
 // their place in the rule's expression and what the fields were. It returns
 // nil where the rule does not match.
 func (s *Set) Explain(ev *event.Event, r *Rule) []Part {
-	if int(ev.Kind) >= len(s.buckets) || !present(ev) {
+	if int(ev.Kind) >= len(s.buckets) || !ev.Complete() {
 		return nil
 	}
 	ctx := evalCtx{Event: ev, Now: ev.TimeNS}
@@ -422,7 +422,7 @@ func compilePredicate(e *env, kind event.Kind, expr string) (Predicate, error) {
 	}
 	var ctx evalCtx
 	return func(ev *event.Event) bool {
-		if ev.Kind != kind || !present(ev) {
+		if ev.Kind != kind || !ev.Complete() {
 			return false
 		}
 		ctx.Event, ctx.Now = ev, ev.TimeNS

@@ -22,8 +22,7 @@ const (
 )
 
 type (
-	eventT   = event.Event
-	processT = event.Process
+	eventT = event.Event
 )
 
 // variable is a variable that some rule sets.
@@ -228,7 +227,7 @@ func (st *store) getters(v *variable) secl.Variable[eventT] {
 // function of the event and of how often it was read before, so that the same
 // stream gives the same values.
 func (st *store) uuids() secl.Variable[eventT] {
-	return secl.Variable[eventT]{Type: secl.String, Get: secl.Getters[eventT]{Str: func(e *eventT) string {
+	return secl.Variable[eventT]{Type: secl.String, Get: secl.Getters[*eventT]{Str: func(e *eventT) string {
 		st.drawn++
 		var b [24]byte
 		binary.BigEndian.PutUint64(b[:], e.Run)

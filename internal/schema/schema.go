@@ -35,6 +35,9 @@ type Field struct {
 	Time         bool   `yaml:"time"`     // ns since the epoch
 	Weight       int    `yaml:"weight"`
 	KernelFilter string `yaml:"kernel_filter"`
+	At           string `yaml:"at"`   // full path of an object that does not follow from kind and name
+	Fold         bool   `yaml:"fold"` // compared without regard to case
+	Max          int    `yaml:"max"`  // longest literal that can match, bytes; 0 for any
 }
 
 // A Message is an object (process, file, address) or a record.
@@ -53,6 +56,7 @@ type Kind struct {
 	Category string  `yaml:"category"`
 	Doc      string  `yaml:"doc"`
 	Hidden   bool    `yaml:"hidden"` // no kind of the rule language
+	Go       string  `yaml:"go"`     // Go and protobuf name of the payload, when the kind's own is taken
 	Object   string  `yaml:"object"` // the object whose fields are also fields of the kind
 	Fields   []Field `yaml:"fields"`
 }

@@ -11,11 +11,11 @@ import (
 
 // EachIP gives the elements of a list of networks until yield says true, and
 // returns what yield returned last.
-type EachIP[E, N any] func(c *Ctx[E, N], yield func(netip.Prefix) bool) bool
+type EachIP[E any, N comparable] func(c *Ctx[E, N], yield func(netip.Prefix) bool) bool
 
 // compiler turns checked expressions into closures. It trusts the checker:
 // what it is given is well typed.
-type compiler[E, N any] struct {
+type compiler[E any, N comparable] struct {
 	env *Env[E, N]
 }
 
@@ -28,21 +28,22 @@ func (k *compiler[E, N]) field(e *check.Expr) *Field[E, N] {
 // the list is empty it is tried once with none.
 func (k *compiler[E, N]) bind(path string, cond func(*Ctx[E, N]) bool) func(*Ctx[E, N]) bool {
 	root, _ := k.env.Schema.Root(path)
+	var none N
 	return func(c *Ctx[E, N]) bool {
 		n := root.First(c.Event)
 		c.reg = n
-		if n == nil {
+		if n == none {
 			return cond(c)
 		}
-		for i := 0; n != nil && i < maxElements; i++ {
+		for i := 0; n != none && i < maxElements; i++ {
 			c.reg = n
 			if cond(c) {
-				c.reg = nil
+				c.reg = none
 				return true
 			}
 			n = root.Next(n)
 		}
-		c.reg = nil
+		c.reg = none
 		return false
 	}
 }
@@ -340,11 +341,12 @@ func (k *compiler[E, N]) num(e *check.Expr) func(*Ctx[E, N]) int64 {
 }
 
 func (k *compiler[E, N]) numField(e *check.Expr) func(*Ctx[E, N]) int64 {
+	var none N
 	if e.Field.Iter == e.Field.Name && e.Length {
 		root, _ := k.env.Schema.Root(e.Field.Name)
 		return func(c *Ctx[E, N]) int64 {
 			var count int64
-			for n := root.First(c.Event); n != nil && count < maxElements; n = root.Next(n) {
+			for n := root.First(c.Event); n != none && count < maxElements; n = root.Next(n) {
 				count++
 			}
 			return count
@@ -358,10 +360,10 @@ func (k *compiler[E, N]) numField(e *check.Expr) func(*Ctx[E, N]) int64 {
 		get := f.Elem.Int
 		if e.Length {
 			text := f.Elem.Str
-			get = func(n *N) int64 { return int64(len(text(n))) }
+			get = func(n N) int64 { return int64(len(text(n))) }
 		}
 		return func(c *Ctx[E, N]) int64 {
-			if c.reg == nil {
+			if c.reg == none {
 				return 0
 			}
 			return get(c.reg)
@@ -381,7 +383,7 @@ func (k *compiler[E, N]) numField(e *check.Expr) func(*Ctx[E, N]) int64 {
 	return func(c *Ctx[E, N]) int64 { return get(c.Event) }
 }
 
-func length[E, N any](g Getters[E], list bool) func(*Ctx[E, N]) int64 {
+func length[E any, N comparable](g Getters[*E], list bool) func(*Ctx[E, N]) int64 {
 	switch {
 	case !list:
 		return func(c *Ctx[E, N]) int64 { return int64(len(g.Str(c.Event))) }
@@ -428,7 +430,7 @@ func (k *compiler[E, N]) str(e *check.Expr) func(*Ctx[E, N]) string {
 	}
 }
 
-func element[E, N any](g Getters[E], i int) func(*Ctx[E, N]) string {
+func element[E any, N comparable](g Getters[*E], i int) func(*Ctx[E, N]) string {
 	if g.Strs != nil {
 		return func(c *Ctx[E, N]) string {
 			if v := g.Strs(c.Event); i < len(v) {
@@ -476,7 +478,7 @@ func (k *compiler[E, N]) text(e *check.Expr) func(*Ctx[E, N]) string {
 	})
 }
 
-func joined[E, N, V any](each func(*Ctx[E, N], func(V) bool) bool, app func([]byte, V) []byte) func(*Ctx[E, N]) string {
+func joined[E any, N comparable, V any](each func(*Ctx[E, N], func(V) bool) bool, app func([]byte, V) []byte) func(*Ctx[E, N]) string {
 	return func(c *Ctx[E, N]) string {
 		var b []byte
 		first := true

@@ -30,6 +30,7 @@ func (p *Program[E, N]) Explain(c *Ctx[E, N]) []Part {
 }
 
 func (p *Program[E, N]) explain(x *explainer[E, N]) {
+	var none N
 	c := x.c
 	if p.Register == "" {
 		if p.match(c) {
@@ -39,7 +40,7 @@ func (p *Program[E, N]) explain(x *explainer[E, N]) {
 	}
 	root, _ := p.env.Schema.Root(p.Root)
 	cond := x.k.cond(p.Expr)
-	defer func() { c.reg = nil }()
+	defer func() { c.reg = none }()
 	n := root.First(c.Event)
 	for i := 0; i < maxElements; i++ {
 		c.reg = n
@@ -47,16 +48,16 @@ func (p *Program[E, N]) explain(x *explainer[E, N]) {
 			x.walk(p.Expr, true)
 			break
 		}
-		if n == nil {
+		if n == none {
 			break
 		}
-		if n = root.Next(n); n == nil {
+		if n = root.Next(n); n == none {
 			break
 		}
 	}
 }
 
-type explainer[E, N any] struct {
+type explainer[E any, N comparable] struct {
 	k     compiler[E, N]
 	c     *Ctx[E, N]
 	parts []Part

@@ -13,15 +13,16 @@ import (
 // objects iterates over the values that visit gives for each object of a
 // list, or for the one in the register. visit is made once, when the rule is
 // compiled, so that an evaluation makes no closure.
-func objects[E, N, V any](k *compiler[E, N], e *check.Expr, visit func(*N, func(V) bool) bool) func(*Ctx[E, N], func(V) bool) bool {
+func objects[E any, N comparable, V any](k *compiler[E, N], e *check.Expr, visit func(N, func(V) bool) bool) func(*Ctx[E, N], func(V) bool) bool {
+	var none N
 	if e.Register != "" {
-		return func(c *Ctx[E, N], yield func(V) bool) bool { return c.reg != nil && visit(c.reg, yield) }
+		return func(c *Ctx[E, N], yield func(V) bool) bool { return c.reg != none && visit(c.reg, yield) }
 	}
 	root, _ := k.env.Schema.Root(e.Field.Iter)
 	first, next := root.First, root.Next
 	return func(c *Ctx[E, N], yield func(V) bool) bool {
 		i := 0
-		for n := first(c.Event); n != nil && i < maxElements; n = next(n) {
+		for n := first(c.Event); n != none && i < maxElements; n = next(n) {
 			if visit(n, yield) {
 				return true
 			}
@@ -32,13 +33,13 @@ func objects[E, N, V any](k *compiler[E, N], e *check.Expr, visit func(*N, func(
 }
 
 // one is for objects with one value each.
-func one[N, V any](get func(*N) V) func(*N, func(V) bool) bool {
-	return func(n *N, yield func(V) bool) bool { return yield(get(n)) }
+func one[N, V any](get func(N) V) func(N, func(V) bool) bool {
+	return func(n N, yield func(V) bool) bool { return yield(get(n)) }
 }
 
 // many is for objects with many.
-func many[N any, V value](get func(*N) []V) func(*N, func(V) bool) bool {
-	return func(n *N, yield func(V) bool) bool { return anyOf(get(n), yield) }
+func many[N any, V value](get func(N) []V) func(N, func(V) bool) bool {
+	return func(n N, yield func(V) bool) bool { return anyOf(get(n), yield) }
 }
 
 type value interface {
@@ -67,7 +68,7 @@ func (k *compiler[E, N]) strs(e *check.Expr) func(*Ctx[E, N], func(string) bool)
 	return objects(k, e, many(f.Elem.Strs))
 }
 
-func eachString[E, N any](g Getters[E]) func(*Ctx[E, N], func(string) bool) bool {
+func eachString[E any, N comparable](g Getters[*E]) func(*Ctx[E, N], func(string) bool) bool {
 	if g.Walk != nil {
 		return func(c *Ctx[E, N], yield func(string) bool) bool { return g.Walk(c.Event, yield) }
 	}
@@ -106,16 +107,16 @@ func (k *compiler[E, N]) ints(e *check.Expr) func(*Ctx[E, N], func(int64) bool) 
 	g := f.Elem
 	switch {
 	case e.Length && !f.Many:
-		return objects(k, e, one(func(n *N) int64 { return int64(len(g.Str(n))) }))
+		return objects(k, e, one(func(n N) int64 { return int64(len(g.Str(n))) }))
 	case e.Length:
-		return objects(k, e, one(func(n *N) int64 { return count(&g, n) }))
+		return objects(k, e, one(func(n N) int64 { return count(&g, n) }))
 	case f.Many:
 		return objects(k, e, many(g.Ints))
 	}
 	return objects(k, e, one(g.Int))
 }
 
-func count[T any](g *Getters[T], t *T) int64 {
+func count[T any](g *Getters[T], t T) int64 {
 	switch {
 	case g.Strs != nil:
 		return int64(len(g.Strs(t)))
@@ -144,7 +145,7 @@ func (k *compiler[E, N]) nets(e *check.Expr) EachIP[E, N] {
 		v := e.Net
 		return func(_ *Ctx[E, N], yield func(netip.Prefix) bool) bool { return yield(v) }
 	}
-	var g Getters[E]
+	var g Getters[*E]
 	if e.Op == check.VarOp {
 		g = k.env.Variables[e.Var].Get
 	} else {

@@ -18,7 +18,7 @@ import (
 // sets, values in interfaces, lists copied, one register element after the
 // other. It checks the compiler on random expressions.
 type naive struct {
-	s   *Schema[record, node]
+	s   *Schema[record, *node]
 	r   *record
 	reg *node
 }
@@ -291,7 +291,7 @@ func (g exprGen) expr(depth int) string {
 	}
 }
 
-func (g exprGen) record(s *Schema[record, node]) *record {
+func (g exprGen) record(s *Schema[record, *node]) *record {
 	var parts []string
 	set := func(k string, vs ...string) { parts = append(parts, k+"="+g.pick(vs...)) }
 	set("open.file.name", "a", "ab", "", "sh", "aab")
@@ -311,7 +311,7 @@ func (g exprGen) record(s *Schema[record, node]) *record {
 
 // agree compares the compiler with the plain evaluator. It tells whether the
 // expression compiled, and how often it held.
-func agree(t *testing.T, env *Env[record, node], g exprGen) (compiled bool, held int) {
+func agree(t *testing.T, env *Env[record, *node], g exprGen) (compiled bool, held int) {
 	t.Helper()
 	src := "open.flags >= -9 && (" + g.expr(4) + ")"
 	src = strings.ReplaceAll(src, "exec_none", "process.pid")
@@ -339,7 +339,7 @@ func agree(t *testing.T, env *Env[record, node], g exprGen) (compiled bool, held
 		for _, reg := range regs {
 			want = want || naive{s: env.Schema, r: r, reg: reg}.truth(n)
 		}
-		if got := p.Match(&Ctx[record, node]{Event: r, Now: testNow}); got != want {
+		if got := p.Match(&Ctx[record, *node]{Event: r, Now: testNow}); got != want {
 			t.Fatalf("%s\non %v\ngot %v, want %v", src, r.vals, got, want)
 		}
 		if want {

@@ -14,17 +14,17 @@ import (
 // keep, change or allocate anything per call, save where a field's weight
 // says that it does.
 type Getters[T any] struct {
-	Bool func(*T) bool
-	Int  func(*T) int64
-	Str  func(*T) string
-	IP   func(*T) netip.Prefix
-	Ints func(*T) []int64
-	Strs func(*T) []string
-	IPs  func(*T) []netip.Prefix
+	Bool func(T) bool
+	Int  func(T) int64
+	Str  func(T) string
+	IP   func(T) netip.Prefix
+	Ints func(T) []int64
+	Strs func(T) []string
+	IPs  func(T) []netip.Prefix
 	// Walk gives a list of strings one at a time, until yield says true; it
 	// returns what yield returned last, false for an empty list. It may
 	// stand in for Strs where the strings are computed.
-	Walk func(t *T, yield func(string) bool) bool
+	Walk func(t T, yield func(string) bool) bool
 }
 
 // Type aliases the checker's types for those who describe a schema.
@@ -40,23 +40,23 @@ const (
 
 // Field describes a field and says how to read it. E is the event, N the
 // element of a list of objects.
-type Field[E, N any] struct {
+type Field[E any, N comparable] struct {
 	check.Field
 	// Get reads the field of an event. For a field below a list of objects
 	// it is empty.
-	Get Getters[E]
+	Get Getters[*E]
 	// Elem reads the field of one object of the list named Iter.
 	Elem Getters[N]
 }
 
 // Root is a list of objects that fields can be below, as process.ancestors.
 // First and Next return nil at the end.
-type Root[E, N any] struct {
+type Root[E any, N comparable] struct {
 	Path string
 	// Kind is the kind of event that has it, empty for all.
 	Kind  string
-	First func(*E) *N
-	Next  func(*N) *N
+	First func(*E) N
+	Next  func(N) N
 }
 
 // maxElements is how many objects of a list are visited at most. The chain of
@@ -66,7 +66,7 @@ const maxElements = 4096
 
 // Schema is the set of fields that rules can name. It is immutable and safe
 // for use by several goroutines.
-type Schema[E, N any] struct {
+type Schema[E any, N comparable] struct {
 	fields  map[string]*Field[E, N]
 	roots   map[string]*Root[E, N]
 	aliases map[string]string
@@ -77,7 +77,7 @@ type Schema[E, N any] struct {
 // no name in the schema may be an alias's target only if the alias is to be
 // unknown, too. It refuses fields that are described twice, that lack the
 // getter of their type, or that are below a list that does not exist.
-func NewSchema[E, N any](fields []Field[E, N], roots []Root[E, N], aliases map[string]string) (*Schema[E, N], error) {
+func NewSchema[E any, N comparable](fields []Field[E, N], roots []Root[E, N], aliases map[string]string) (*Schema[E, N], error) {
 	s := &Schema[E, N]{
 		fields:  make(map[string]*Field[E, N], len(fields)),
 		roots:   make(map[string]*Root[E, N], len(roots)),

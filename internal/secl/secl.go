@@ -21,12 +21,12 @@ import (
 
 // Ctx is what an evaluation works on. One Ctx serves one goroutine; it is
 // used again for the next event by setting Event and Now.
-type Ctx[E, N any] struct {
+type Ctx[E any, N comparable] struct {
 	Event *E
 	// Now is the time that ages are measured against, ns since the epoch.
 	Now int64
 
-	reg *N
+	reg N
 }
 
 // Variable is a variable that rules can read.
@@ -34,11 +34,11 @@ type Variable[E any] struct {
 	Type Type
 	List bool
 	// Get reads it; what it is scoped to is found by way of the event.
-	Get Getters[E]
+	Get Getters[*E]
 }
 
 // Env is what a rule can name besides constants.
-type Env[E, N any] struct {
+type Env[E any, N comparable] struct {
 	Schema    *Schema[E, N]
 	Macros    map[string]ast.Node
 	Variables map[string]Variable[E]
@@ -49,7 +49,7 @@ type Options = check.Options
 
 // Program is a compiled condition. It is immutable and safe for use by several
 // goroutines, each with its own Ctx.
-type Program[E, N any] struct {
+type Program[E any, N comparable] struct {
 	check.Result
 	env   *Env[E, N]
 	match func(*Ctx[E, N]) bool
@@ -60,7 +60,7 @@ func (p *Program[E, N]) Match(c *Ctx[E, N]) bool { return p.match(c) }
 
 // Compile compiles the text of a condition. The program is nil when a problem
 // that is not a warning was found; warnings come with the program, too.
-func Compile[E, N any](env *Env[E, N], src string, opt Options) (*Program[E, N], ast.Problems) {
+func Compile[E any, N comparable](env *Env[E, N], src string, opt Options) (*Program[E, N], ast.Problems) {
 	n, problems := parse.Expression(src)
 	if n == nil {
 		return nil, problems
@@ -70,7 +70,7 @@ func Compile[E, N any](env *Env[E, N], src string, opt Options) (*Program[E, N],
 }
 
 // CompileNode compiles a condition that has been parsed already.
-func CompileNode[E, N any](env *Env[E, N], n ast.Node, opt Options) (*Program[E, N], ast.Problems) {
+func CompileNode[E any, N comparable](env *Env[E, N], n ast.Node, opt Options) (*Program[E, N], ast.Problems) {
 	opt.Value = false
 	r := check.Check(n, view[E, N]{env}, opt)
 	if r.Expr == nil {
@@ -86,7 +86,7 @@ func CompileNode[E, N any](env *Env[E, N], n ast.Node, opt Options) (*Program[E,
 
 // Value is a compiled expression of any type, as actions have it. The function
 // that fits Type and List is set.
-type Value[E, N any] struct {
+type Value[E any, N comparable] struct {
 	check.Result
 	Type Type
 	List bool
@@ -104,7 +104,7 @@ type Value[E, N any] struct {
 }
 
 // CompileValue compiles an expression that need not be a condition.
-func CompileValue[E, N any](env *Env[E, N], src string, opt Options) (*Value[E, N], ast.Problems) {
+func CompileValue[E any, N comparable](env *Env[E, N], src string, opt Options) (*Value[E, N], ast.Problems) {
 	n, problems := parse.Expression(src)
 	if n == nil {
 		return nil, problems
@@ -140,7 +140,7 @@ func ParseMacro(src string) (ast.Node, ast.Problems) { return parse.Macro(src) }
 
 // CheckMacro checks a macro by itself, with the macros that are already in
 // env. A list has nothing to check beyond its own literals.
-func CheckMacro[E, N any](env *Env[E, N], n ast.Node) ast.Problems {
+func CheckMacro[E any, N comparable](env *Env[E, N], n ast.Node) ast.Problems {
 	if _, ok := n.(*ast.List); ok {
 		return nil
 	}
@@ -151,7 +151,7 @@ func CheckMacro[E, N any](env *Env[E, N], n ast.Node) ast.Problems {
 func IsConstant(name string) bool { return check.IsConstant(name) }
 
 // view shows an Env to the checker.
-type view[E, N any] struct{ env *Env[E, N] }
+type view[E any, N comparable] struct{ env *Env[E, N] }
 
 func (v view[E, N]) Field(path string) (*check.Field, bool) {
 	f, ok := v.env.Schema.Field(path)

@@ -118,7 +118,7 @@ func TestExplain(t *testing.T) {
 			t.Fatal(problems.Format(tc.expr))
 		}
 		var got []string
-		for _, part := range p.Explain(&Ctx[record, node]{Event: newRecord(env.Schema, tc.fields)}) {
+		for _, part := range p.Explain(&Ctx[record, *node]{Event: newRecord(env.Schema, tc.fields)}) {
 			got = append(got, tc.expr[part.Span.Start:part.Span.End]+"="+part.Value)
 		}
 		if s := strings.Join(got, " "); s != tc.want {
@@ -146,7 +146,7 @@ func TestNoAllocations(t *testing.T) {
 		if p == nil {
 			t.Fatal(problems.Format(expr))
 		}
-		c := &Ctx[record, node]{Event: r, Now: testNow}
+		c := &Ctx[record, *node]{Event: r, Now: testNow}
 		if n := testing.AllocsPerRun(100, func() {
 			if p.Match(c) {
 				t.Fatalf("%s matches", expr)
@@ -160,7 +160,7 @@ func TestNoAllocations(t *testing.T) {
 func TestValue(t *testing.T) {
 	env := testEnv(t)
 	r := newRecord(env.Schema, "open.flags=3, open.file.name=abc, exec.argv=a;b")
-	c := &Ctx[record, node]{Event: r}
+	c := &Ctx[record, *node]{Event: r}
 	v, problems := CompileValue(env, `open.flags + 1`, Options{})
 	if v == nil {
 		t.Fatal(problems)
@@ -197,7 +197,7 @@ func FuzzCompile(f *testing.F) {
 		if p == nil {
 			return
 		}
-		c := &Ctx[record, node]{Event: r, Now: testNow}
+		c := &Ctx[record, *node]{Event: r, Now: testNow}
 		got := p.Match(c)
 		// What is printed means the same.
 		n, _ := parse.Expression(src)
@@ -225,7 +225,7 @@ func BenchmarkMatch(b *testing.B) {
 			b.Fatal(problems)
 		}
 		b.Run(name, func(b *testing.B) {
-			c := &Ctx[record, node]{Event: r, Now: testNow}
+			c := &Ctx[record, *node]{Event: r, Now: testNow}
 			b.ReportAllocs()
 			for b.Loop() {
 				p.Match(c)

@@ -33,7 +33,7 @@ func (r *record) int(name string) int64 {
 }
 
 // testSchema describes the fields that the vectors name.
-func testSchema(t testing.TB) *Schema[record, node] {
+func testSchema(t testing.TB) *Schema[record, *node] {
 	t.Helper()
 	type row struct {
 		name string
@@ -52,10 +52,10 @@ func testSchema(t testing.TB) *Schema[record, node] {
 		{"exec.cap_effective", Int, false}, {"dns.question.name", String, false}, {"network.destination.ip", IP, false},
 		{"bpf.map.name", String, false},
 	}
-	var fields []Field[record, node]
+	var fields []Field[record, *node]
 	for _, r := range rows {
 		name := r.name
-		f := Field[record, node]{Field: check.Field{Name: name, Type: r.typ, List: r.list}}
+		f := Field[record, *node]{Field: check.Field{Name: name, Type: r.typ, List: r.list}}
 		switch kind, _, _ := strings.Cut(name, "."); kind {
 		case "process":
 		case "network":
@@ -94,17 +94,17 @@ func testSchema(t testing.TB) *Schema[record, node] {
 		}
 		fields = append(fields, f)
 	}
-	anc := func(name string, typ Type, g Getters[node]) Field[record, node] {
-		return Field[record, node]{
+	anc := func(name string, typ Type, g Getters[*node]) Field[record, *node] {
+		return Field[record, *node]{
 			Field: check.Field{Name: "process.ancestors." + name, Type: typ, List: true, Iter: "process.ancestors"},
 			Elem:  g,
 		}
 	}
 	fields = append(fields,
-		anc("comm", String, Getters[node]{Str: func(n *node) string { return n.comm }}),
-		anc("uid", Int, Getters[node]{Int: func(n *node) int64 { return n.uid }}),
+		anc("comm", String, Getters[*node]{Str: func(n *node) string { return n.comm }}),
+		anc("uid", Int, Getters[*node]{Int: func(n *node) int64 { return n.uid }}),
 	)
-	roots := []Root[record, node]{{
+	roots := []Root[record, *node]{{
 		Path:  "process.ancestors",
 		First: func(r *record) *node { return r.first },
 		Next:  func(n *node) *node { return n.next },
@@ -116,17 +116,17 @@ func testSchema(t testing.TB) *Schema[record, node] {
 	return s
 }
 
-func testEnv(t testing.TB) *Env[record, node] {
-	return &Env[record, node]{
+func testEnv(t testing.TB) *Env[record, *node] {
+	return &Env[record, *node]{
 		Schema: testSchema(t),
 		Variables: map[string]Variable[record]{
-			"process.pid": {Type: Int, Get: Getters[record]{Int: func(r *record) int64 { return r.int("process.pid") }}},
+			"process.pid": {Type: Int, Get: Getters[*record]{Int: func(r *record) int64 { return r.int("process.pid") }}},
 		},
 	}
 }
 
 // newRecord reads "field=value, field=a;b".
-func newRecord(s *Schema[record, node], text string) *record {
+func newRecord(s *Schema[record, *node], text string) *record {
 	r := &record{vals: map[string]string{}}
 	if text == "-" {
 		return r
@@ -155,7 +155,7 @@ func newRecord(s *Schema[record, node], text string) *record {
 }
 
 // evaluate compiles and runs one expression: "true", "false" or ERR(class).
-func evaluate(env *Env[record, node], r *record, expr string) (string, ast.Problems) {
+func evaluate(env *Env[record, *node], r *record, expr string) (string, ast.Problems) {
 	p, problems := Compile(env, expr, Options{})
 	if p == nil {
 		for _, q := range problems {
@@ -165,7 +165,7 @@ func evaluate(env *Env[record, node], r *record, expr string) (string, ast.Probl
 		}
 		return "ERR()", problems
 	}
-	return strconv.FormatBool(p.Match(&Ctx[record, node]{Event: r, Now: testNow})), problems
+	return strconv.FormatBool(p.Match(&Ctx[record, *node]{Event: r, Now: testNow})), problems
 }
 
 func TestVectors(t *testing.T) {

@@ -64,7 +64,7 @@ type gen struct {
 }
 
 // initialisms are the name parts that Go writes in capitals.
-var initialisms = map[string]string{"pid": "PID", "tid": "TID", "ppid": "PPID", "id": "ID", "ns": "NS", "ip": "IP"}
+var initialisms = map[string]string{"pid": "PID", "tid": "TID", "ppid": "PPID", "id": "ID", "ns": "NS", "ip": "IP", "dns": "DNS", "imds": "IMDS", "bpf": "BPF"}
 
 func goName(f schema.Field) string {
 	if f.Go != "" {
@@ -106,6 +106,7 @@ var scalars = map[string]wire{
 	"double":  {"float64", "double"},
 	"string":  {"string", "string"},
 	"strings": {"[]string", "repeated string"},
+	"ints":    {"[]int64", "repeated int64"},
 	"bytes":   {"[]byte", "bytes"},
 	"ip":      {"netip.Addr", "bytes"},
 	"ref":     {"Ref", "Ref"},
@@ -125,7 +126,12 @@ func wireOf(t string) wire {
 	return wire{t, t}
 }
 
-func kindType(k schema.Kind) string { return camel(k.Name) }
+func kindType(k schema.Kind) string {
+	if k.Go != "" {
+		return k.Go
+	}
+	return camel(k.Name)
+}
 
 func (g *gen) goFile() []byte {
 	var b bytes.Buffer
@@ -155,6 +161,11 @@ func (g *gen) goFile() []byte {
 		p("case Kind%s:\nreturn x.%s != nil", camel(k.Name), kindType(k))
 	}
 	p("}\nreturn false\n}\n")
+	p("// Allocate gives the event an empty payload of its kind.\nfunc (x *Event) Allocate() {\nswitch x.Kind {")
+	for _, k := range g.s.Kinds {
+		p("case Kind%s:\nx.%s = &%s{}", camel(k.Name), kindType(k), kindType(k))
+	}
+	p("}\n}\n")
 	for _, m := range g.s.Messages {
 		g.codec(p, m.Name, m.Fields, m.Kinds)
 	}
@@ -163,7 +174,7 @@ func (g *gen) goFile() []byte {
 	}
 	for _, m := range g.s.Messages {
 		if m.Object {
-			g.getters(p, m.Name+"Fields", m.Name, "", m.Fields, "x", "", "0")
+			g.objectGetters(p, m)
 		}
 	}
 	g.kindTables(p)
@@ -205,6 +216,7 @@ func (g *gen) structOf(p func(string, ...any), name, doc string, fields []schema
 	extra := map[string]string{
 		"Event":   "\nProc *Process // the actor's node; set by the process table, not part of the wire form\nContexts []*Context // its contexts, highest priority first; set by the pipeline\nHost *Host // facts that are the same for every event of a run; set by the pipeline\n",
 		"Process": "\nParent *Process // the node before it; set by the process table\nContexts []*Context // contexts in force, highest priority first; never changed in place\nExitNS uint64 // ns since boot when the process ended, 0 while it lives\nDepth uint32 // nodes above it\nSent uint32 // generation of the spool that has the node\n",
+		"Target":  "\nProc *Process // that node; set by the process table and by readers, not part of the wire form\n",
 		"Context": "\nSent uint32 // generation of the spool that has the context\n",
 	}
 	p("%s}\n", extra[name])
@@ -268,6 +280,8 @@ func (g *gen) appendField(p func(string, ...any), f schema.Field) {
 		p("if %s != \"\" { b = protowire.AppendTag(b, %d, protowire.BytesType); b = protowire.AppendString(b, %s) }", v, n, v)
 	case "strings":
 		p("for _, s := range %s { b = protowire.AppendTag(b, %d, protowire.BytesType); b = protowire.AppendString(b, s) }", v, n)
+	case "ints":
+		p("if len(%s) > 0 { b = appendInts(b, %d, %s) }", v, n, v)
 	case "bytes":
 		p("if len(%s) > 0 { b = protowire.AppendTag(b, %d, protowire.BytesType); b = protowire.AppendBytes(b, %s) }", v, n, v)
 	case "ip":
@@ -303,6 +317,8 @@ func (g *gen) consumeField(p func(string, ...any), msg string, f schema.Field) {
 		p("v, n, err := consumeBytes(b, typ)\n%s\n%s = string(v)\nb = b[n:]", bad, v)
 	case "strings":
 		p("v, n, err := consumeBytes(b, typ)\n%s\n%s = append(%s, string(v))\nb = b[n:]", bad, v, v)
+	case "ints":
+		p("v, n, err := consumeInts(%s, b, typ)\n%s\n%s = v\nb = b[n:]", v, bad, v)
 	case "bytes":
 		p("v, n, err := consumeBytes(b, typ)\n%s\n%s = append([]byte(nil), v...)\nb = b[n:]", bad, v)
 	case "ip":
@@ -321,47 +337,72 @@ func (g *gen) consumeField(p func(string, ...any), msg string, f schema.Field) {
 	}
 }
 
-// secl gives the type and the getter of a field that SECL can name.
-func (g *gen) secl(f schema.Field, expr string) (typ, getter string, ok bool) {
+// zeros are what a getter returns where the object it reads is absent.
+var zeros = map[string]string{"bool": "false", "int": "0", "u32": "0", "u64": "0", "string": `""`, "strings": "nil", "ints": "nil", "ip": "netip.Addr{}"}
+
+// secl gives the type and the getter of a field that SECL can name. Absent is
+// a condition under which the object is not there.
+func (g *gen) secl(f schema.Field, typ, expr, absent string) (seclType, getter string, ok bool) {
 	v := expr + "." + goName(f)
 	if f.Derived != "" {
 		v = expr + "." + f.Derived + "()"
 	}
+	if absent != "" {
+		absent = fmt.Sprintf("if %s { return %s }; ", absent, zeros[f.Type])
+	}
+	get := func(member, returns, format string) string {
+		return fmt.Sprintf("%s: func(x *%s) %s { %sreturn "+format+" }", member, typ, returns, absent, v)
+	}
 	switch f.Type {
 	case "bool":
-		return "TypeBool", "Bool: func(x *%s) bool { return " + v + " }", true
+		return "TypeBool", get("Bool", "bool", "%s"), true
 	case "int":
-		return "TypeInt", "Int: func(x *%s) int64 { return " + v + " }", true
+		return "TypeInt", get("Int", "int64", "%s"), true
 	case "u32", "u64":
-		return "TypeInt", "Int: func(x *%s) int64 { return int64(" + v + ") }", true
+		return "TypeInt", get("Int", "int64", "int64(%s)"), true
 	case "string":
-		return "TypeString", "Str: func(x *%s) string { return " + v + " }", true
+		return "TypeString", get("Str", "string", "%s"), true
 	case "strings":
-		return "TypeStrings", "Strs: func(x *%s) []string { return " + v + " }", true
+		return "TypeStrings", get("Strs", "[]string", "%s"), true
+	case "ints":
+		return "TypeInts", get("Ints", "[]int64", "%s"), true
 	case "ip":
-		return "TypeIP", "IP: func(x *%s) netip.Addr { return " + v + " }", true
+		return "TypeIP", get("IP", "netip.Addr", "%s"), true
 	}
 	return "", "", false
 }
 
-func (g *gen) getters(p func(string, ...any), table, typ, prefix string, fields []schema.Field, expr, kind, _ string) {
-	if kind == "" {
-		p("// %s are the fields of a %s that rules can name, below the object's own path.\nvar %s = []Getter[%s]{", table, typ, table, typ)
-	}
+// objectGetters is the table of an object's fields, those of the objects in it
+// included.
+func (g *gen) objectGetters(p func(string, ...any), m schema.Message) {
+	p("// %sFields are the fields of a %s that rules can name, below the object's own path.\nvar %sFields = []Getter[%s]{", m.Name, m.Name, m.Name, m.Name)
+	g.getters(p, m.Name, "", m.Fields, "x", "", "")
+	p("}\n")
+}
+
+// getters writes the entries of a table of getters of typ. Kind is set for the
+// fields of an event kind, whose objects have tables of their own.
+func (g *gen) getters(p func(string, ...any), typ, prefix string, fields []schema.Field, expr, absent, kind string) {
 	for _, f := range fields {
 		if f.Internal {
 			continue
 		}
-		t, get, ok := g.secl(f, expr)
+		t, get, ok := g.secl(f, typ, expr, absent)
 		if !ok {
-			if m, isMsg := g.msgs[f.Type]; isMsg && kind == "" {
-				// An object inside an object: a process's file.
-				g.getters(p, "", typ, prefix+f.Name+".", m.Fields, expr+"."+goName(f), "-", "")
+			name := strings.TrimPrefix(f.Type, "*")
+			m, isMsg := g.msgs[name]
+			if !isMsg || kind != "" {
+				continue
 			}
+			inner, guard := expr+"."+goName(f), absent
+			if name != f.Type {
+				guard = strings.TrimPrefix(absent+" || "+inner+" == nil", " || ")
+			}
+			g.getters(p, typ, prefix+f.Name+".", m.Fields, inner, guard, "")
 			continue
 		}
 		extra := ""
-		if kind != "" && kind != "-" {
+		if kind != "" {
 			extra = "Kind: Kind" + kind + ", "
 		}
 		if f.Path {
@@ -373,16 +414,19 @@ func (g *gen) getters(p func(string, ...any), table, typ, prefix string, fields 
 		if f.Time {
 			extra += "Time: true, "
 		}
+		if f.Fold {
+			extra += "Fold: true, "
+		}
+		if f.Max != 0 {
+			extra += fmt.Sprintf("Max: %d, ", f.Max)
+		}
 		if f.Weight != 0 {
 			extra += fmt.Sprintf("Weight: %d, ", f.Weight)
 		}
 		if f.KernelFilter != "" {
 			extra += fmt.Sprintf("KernelFilter: %q, ", f.KernelFilter)
 		}
-		p("{Name: %q, Type: %s, Label: %q, Doc: %q, %s%s},", prefix+f.Name, t, f.Label, f.Doc, extra, fmt.Sprintf(get, typ))
-	}
-	if kind == "" {
-		p("}\n")
+		p("{Name: %q, Type: %s, Label: %q, Doc: %q, %s%s},", prefix+f.Name, t, f.Label, f.Doc, extra, get)
 	}
 }
 
@@ -390,16 +434,16 @@ func (g *gen) kindTables(p func(string, ...any)) {
 	p("// EventFields are the fields of single kinds, by their full path. Objects of a kind are in FileRefs, AddressRefs and ProcessRefs.\n// A getter may only be called for an event of its kind.\nvar EventFields = []Getter[Event]{")
 	for _, k := range g.s.Kinds {
 		if !k.Hidden {
-			g.getters(p, "", "Event", k.Name+".", k.Fields, "x."+kindType(k), camel(k.Name), "")
+			g.getters(p, "Event", k.Name+".", k.Fields, "x."+kindType(k), "", camel(k.Name))
 		}
 	}
 	p("}\n")
 	refs := func(table, msg, doc string) {
-		p("// %s are the %s of single kinds.\nvar %s = []ObjectRef[%s]{", table, doc, table, msg)
+		p("// %s are the %s of single kinds. Get may only be called for an event of the kind.\nvar %s = []ObjectRef[%s]{", table, doc, table, msg)
 		for _, k := range g.s.Kinds {
 			for _, f := range k.Fields {
 				if f.Type == msg && !f.Internal {
-					p("{Path: %q, Kind: Kind%s, Doc: %q, Get: func(x *Event) *%s { return &x.%s.%s }},", k.Name+"."+f.Name, camel(k.Name), f.Doc, msg, kindType(k), goName(f))
+					p("{Path: %q, Kind: Kind%s, Doc: %q, Get: func(x *Event) *%s { return &x.%s.%s }},", pathOf(k, f), camel(k.Name), f.Doc, msg, kindType(k), goName(f))
 				}
 			}
 		}
@@ -407,13 +451,45 @@ func (g *gen) kindTables(p func(string, ...any)) {
 	}
 	refs("FileRefs", "File", "files")
 	refs("AddressRefs", "Address", "addresses")
-	p("// ProcessRefs are the paths at which an event of a kind has its own process object.\nvar ProcessRefs = []ObjectRef[Process]{")
+	refs("HeadersRefs", "Headers", "packets")
+	p("// ProcessRefs are the paths at which an event of a kind has a process object; one with Context has its parent and ancestors below it, too. Get returns nil where the process is not known.\nvar ProcessRefs = []ObjectRef[Process]{")
 	for _, k := range g.s.Kinds {
 		if k.Object == "Process" {
 			p("{Path: %q, Kind: Kind%s, Doc: %q, Get: func(x *Event) *Process { return x.Proc }},", k.Name, camel(k.Name), "The process of the event.")
 		}
+		for _, f := range k.Fields {
+			if f.Type == "Target" {
+				p("{Path: %q, Kind: Kind%s, Doc: %q, Context: true, Get: func(x *Event) *Process { return x.%s.%s.Proc }},", pathOf(k, f), camel(k.Name), f.Doc, kindType(k), goName(f))
+			}
+		}
 	}
 	p("}\n")
+	p("// FlowRefs are the lists of flows of single kinds. Get may only be called for an event of the kind.\nvar FlowRefs = []ListRef[Flow]{")
+	for _, k := range g.s.Kinds {
+		for _, f := range k.Fields {
+			if f.Type == "[]Flow" {
+				p("{Path: %q, Kind: Kind%s, Doc: %q, Get: func(x *Event) *[]Flow { return &x.%s.%s }},", pathOf(k, f), camel(k.Name), f.Doc, kindType(k), goName(f))
+			}
+		}
+	}
+	p("}\n")
+	p("// Target is the other process the event is about, nil where it is about none or lacks its payload.\nfunc (x *Event) Target() *Target {\nswitch {")
+	for _, k := range g.s.Kinds {
+		for _, f := range k.Fields {
+			if f.Type == "Target" {
+				p("case x.%s != nil:\nreturn &x.%s.%s", kindType(k), kindType(k), goName(f))
+			}
+		}
+	}
+	p("}\nreturn nil\n}\n")
+}
+
+// pathOf is the path of a kind's object in the rule language.
+func pathOf(k schema.Kind, f schema.Field) string {
+	if f.At != "" {
+		return f.At
+	}
+	return k.Name + "." + f.Name
 }
 
 func (g *gen) proto() []byte {
@@ -457,20 +533,24 @@ func (g *gen) reference() []byte {
 	p := func(f string, a ...any) { fmt.Fprintf(&b, f+"\n", a...) }
 	p("<!-- Code generated by tools/schemagen from internal/schema. DO NOT EDIT. -->\n")
 	p("# Events and their fields\n\nWhat rules can name, what `clew events --json` prints and what the page shows. Object types (file, process, address) are listed once; `open.file` is a file, so `open.file.path` is a field.\n")
-	table := func(prefix string, fields []schema.Field) {
+	table := func(k schema.Kind, fields []schema.Field) {
 		p("| Field | Type | Meaning |\n| --- | --- | --- |")
 		for _, f := range fields {
 			if f.Internal || f.Doc == "." {
 				continue
 			}
-			p("| `%s%s` | %s | %s |", prefix, f.Name, docType(f.Type), strings.ReplaceAll(f.Doc, "|", "\\|"))
+			name := f.Name
+			if k.Name != "" {
+				name = pathOf(k, f)
+			}
+			p("| `%s` | %s | %s |", name, docType(f.Type), strings.ReplaceAll(f.Doc, "|", "\\|"))
 		}
 		p("")
 	}
 	for _, m := range g.s.Messages {
 		if m.Object {
-			p("## Object: %s\n\n%s\n", strings.ToLower(m.Name), m.Doc)
-			table("", m.Fields)
+			p("## Object: %s\n\n%s\n", words(m.Name), m.Doc)
+			table(schema.Kind{}, m.Fields)
 		}
 	}
 	for _, k := range g.s.Kinds {
@@ -482,9 +562,21 @@ func (g *gen) reference() []byte {
 			p("Has every field of the process object below `%s.`", k.Name)
 			p("")
 		}
-		table(k.Name+".", k.Fields)
+		table(k, k.Fields)
 	}
 	return append(bytes.TrimSpace(b.Bytes()), '\n')
+}
+
+// words writes a Go name as words: FileMetadata is file metadata.
+func words(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if i > 0 && r >= 'A' && r <= 'Z' {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToLower(b.String())
 }
 
 func docType(t string) string {
@@ -493,6 +585,16 @@ func docType(t string) string {
 		return "int"
 	case "strings":
 		return "string list"
+	case "ints":
+		return "int list"
+	case "Target":
+		return "process, with parent and ancestors"
+	case "[]Flow":
+		return "list of flow"
+	case "*FileMetadata":
+		return "file metadata"
+	case "*UserSession":
+		return "user session"
 	case "ip":
 		return "ip"
 	}
@@ -500,7 +602,7 @@ func docType(t string) string {
 }
 
 func (g *gen) labels() ([]byte, error) {
-	out := map[string]map[string]string{"kinds": {}, "process": {}, "file": {}, "address": {}, "fields": {}}
+	out := map[string]map[string]string{"kinds": {}, "fields": {}}
 	for _, k := range g.s.Kinds {
 		out["kinds"][k.Name] = k.Doc
 		for _, f := range k.Fields {
@@ -513,11 +615,13 @@ func (g *gen) labels() ([]byte, error) {
 		if !m.Object {
 			continue
 		}
+		labels := map[string]string{}
 		for _, f := range m.Fields {
 			if f.Label != "" {
-				out[strings.ToLower(m.Name)][f.Name] = f.Label
+				labels[f.Name] = f.Label
 			}
 		}
+		out[strings.ToLower(m.Name)] = labels
 	}
 	data, err := json.MarshalIndent(out, "", "  ")
 	return append(data, '\n'), err

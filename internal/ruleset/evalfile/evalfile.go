@@ -34,10 +34,8 @@ import (
 // MaxLine is the longest line that is read, in bytes.
 const MaxLine = 16 << 20
 
-// maxAncestors bounds the lineage of one event.
-const maxAncestors = 4096
-
-const ancestors = "process.ancestors"
+// maxObjects bounds a list of objects of one event.
+const maxObjects = 4096
 
 // value is a field's value; the member that fits the field's type is set.
 type value struct {
@@ -46,19 +44,24 @@ type value struct {
 	s    string
 	ip   netip.Addr
 	list []string
+	nums []int64
 }
 
 // A Decoder makes events out of lines. Its schema reads the events that it
 // made, and no others need it. It serves one goroutine.
 type Decoder struct {
 	schema    *ruleset.Schema
+	places    []place
 	process   map[string]setter[event.Process]
 	file      map[string]setter[event.File]
 	address   map[string]setter[event.Address]
+	headers   map[string]setter[event.Headers]
+	flow      map[string]setter[event.Flow]
 	event     map[string]setter[event.Event]
 	payload   map[event.Kind]int
 	processes map[*event.Process]map[string]value
 	events    map[*event.Event]map[string]value
+	flows     map[*event.Flow]map[string]value
 	unknown   map[string]bool
 }
 
@@ -70,11 +73,15 @@ func New() (*Decoder, error) {
 	}
 	d := &Decoder{
 		payload:   payloads(),
+		places:    places(),
 		process:   setters(event.ProcessFields, blank, direct),
 		file:      setters(event.FileFields, blank, direct),
 		address:   setters(event.AddressFields, blank, direct),
+		headers:   setters(event.HeadersFields, blank, direct),
+		flow:      setters(event.FlowFields, blank, direct),
 		processes: map[*event.Process]map[string]value{},
 		events:    map[*event.Event]map[string]value{},
+		flows:     map[*event.Flow]map[string]value{},
 		unknown:   map[string]bool{},
 	}
 	d.event = setters(event.EventFields, func(g event.Getter[event.Event]) *event.Event {
@@ -163,6 +170,19 @@ func (d *Decoder) Forget(e *event.Event) {
 	for p := e.Proc; p != nil; p = p.Parent {
 		delete(d.processes, p)
 	}
+	if t := e.Target(); t != nil {
+		for p := t.Proc; p != nil; p = p.Parent {
+			delete(d.processes, p)
+		}
+	}
+	for _, r := range event.FlowRefs {
+		if r.Kind == e.Kind && e.Complete() {
+			list := *r.Get(e)
+			for i := range list {
+				delete(d.flows, &list[i])
+			}
+		}
+	}
 }
 
 // Decode makes the event of one line. One of a kind that no rule can be about
@@ -190,34 +210,25 @@ func (d *Decoder) Decode(data []byte) (*event.Event, error) {
 	if l.ContextKey != "" {
 		e.Contexts = []*event.Context{{Key: l.ContextKey}}
 	}
-	if err := d.lineage(e, l.Fields); err != nil {
+	if err := d.lists(e, l.Fields); err != nil {
 		return nil, err
 	}
-	// Stored members come first: what is computed from them is compared with
-	// what is given.
-	names := make([]string, 0, len(l.Fields))
-	for name := range l.Fields {
-		names = append(names, name)
+	err = each(l.Fields, func(name string, raw json.RawMessage) (func() error, error) { return d.field(e, name, raw) })
+	if err != nil {
+		return nil, fmt.Errorf("field %w", err)
 	}
-	sort.Strings(names)
-	var given []func() error
-	for _, name := range names {
-		later, err := d.field(e, name, l.Fields[name])
-		if err != nil {
-			return nil, fmt.Errorf("field %s: %w", name, err)
-		}
-		if later != nil {
-			given = append(given, later)
-		}
-	}
-	for _, f := range given {
-		if err := f(); err != nil {
-			return nil, err
-		}
-	}
-	e.Proc.ID = identity(e.Proc)
+	identify(e.Proc)
 	e.PID, e.TID, e.ProcID = e.Proc.PID, e.Proc.TID, e.Proc.ID
-	child := e.Proc
+	if t := e.Target(); t != nil && t.Proc != nil {
+		identify(t.Proc)
+		t.PID, t.Node = t.Proc.PID, t.Proc.ID
+	}
+	return e, nil
+}
+
+// identify gives a process and those above it ids.
+func identify(child *event.Process) {
+	child.ID = identity(child)
 	for p := child.Parent; p != nil; p = p.Parent {
 		if p.PID != 0 {
 			p.ID = identity(p)
@@ -225,7 +236,6 @@ func (d *Decoder) Decode(data []byte) (*event.Event, error) {
 		}
 		child = p
 	}
-	return e, nil
 }
 
 // identity names a process image by what two lines about it have in common.
@@ -272,44 +282,91 @@ func integer(s string) (int64, error) {
 	return int64(f), nil
 }
 
-// lineage makes the processes above the actor.
-func (d *Decoder) lineage(e *event.Event, fields map[string]json.RawMessage) error {
-	raw, ok := fields[ancestors]
-	if !ok {
-		return nil
+// lists makes the processes above others, and the flows.
+func (d *Decoder) lists(e *event.Event, fields map[string]json.RawMessage) error {
+	for _, pl := range d.places {
+		raw, ok := fields[pl.path+ancestors]
+		if _, isList := d.schema.Root(pl.path + ancestors); !ok || !isList || pl.kind != 0 && pl.kind != e.Kind {
+			continue
+		}
+		list, err := objects(raw)
+		if err != nil {
+			return fmt.Errorf("field %s%s: %w", pl.path, ancestors, err)
+		}
+		child := pl.at(e)
+		for i, obj := range list {
+			p := &event.Process{}
+			child.Parent = p
+			child = p
+			err := each(obj, func(name string, raw json.RawMessage) (func() error, error) {
+				return d.ofProcess(p, name, raw)
+			})
+			if err != nil {
+				return fmt.Errorf("field %s%s[%d].%w", pl.path, ancestors, i, err)
+			}
+		}
 	}
+	for _, r := range event.FlowRefs {
+		raw, ok := fields[r.Path]
+		if !ok || r.Kind != e.Kind {
+			continue
+		}
+		list, err := objects(raw)
+		if err != nil {
+			return fmt.Errorf("field %s: %w", r.Path, err)
+		}
+		flows := make([]event.Flow, len(list))
+		*r.Get(e) = flows
+		for i, obj := range list {
+			err := each(obj, func(name string, raw json.RawMessage) (func() error, error) {
+				s, ok := d.flow[name]
+				if !ok {
+					d.unknown[r.Path+"."+name] = true
+					return nil, nil
+				}
+				return store(&s, &flows[i], name, raw, func(v value) { note(d.flows, &flows[i], name, v) })
+			})
+			if err != nil {
+				return fmt.Errorf("field %s[%d].%w", r.Path, i, err)
+			}
+		}
+	}
+	return nil
+}
+
+func objects(raw json.RawMessage) ([]map[string]json.RawMessage, error) {
 	var list []map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return fmt.Errorf("field %s: want a list of objects: %w", ancestors, err)
+		return nil, fmt.Errorf("want a list of objects: %w", err)
 	}
-	if len(list) > maxAncestors {
-		return fmt.Errorf("field %s: more than %d", ancestors, maxAncestors)
+	if len(list) > maxObjects {
+		return nil, fmt.Errorf("more than %d objects", maxObjects)
 	}
-	child := e.Proc
-	for i, obj := range list {
-		p := &event.Process{}
-		child.Parent = p
-		child = p
-		names := make([]string, 0, len(obj))
-		for name := range obj {
-			names = append(names, name)
+	return list, nil
+}
+
+// each calls f for every member of an object in the order of their names, and
+// what it returned when all were seen: stored members come first, because what
+// is computed from them is compared with what is given.
+func each(obj map[string]json.RawMessage, f func(string, json.RawMessage) (func() error, error)) error {
+	names := make([]string, 0, len(obj))
+	for name := range obj {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var given []func() error
+	for _, name := range names {
+		later, err := f(name, obj[name])
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		sort.Strings(names)
-		var given []func() error
-		for _, name := range names {
-			later, err := d.ofProcess(p, name, obj[name])
-			if err != nil {
-				return fmt.Errorf("field %s[%d].%s: %w", ancestors, i, name, err)
-			}
+		if later != nil {
 			given = append(given, later)
 		}
-		for _, f := range given {
-			if f == nil {
-				continue
-			}
-			if err := f(); err != nil {
-				return err
-			}
+	}
+	for _, f := range given {
+		if err := f(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -318,8 +375,8 @@ func (d *Decoder) lineage(e *event.Event, fields map[string]json.RawMessage) err
 // field stores one field. What it returns is to be done when all stored
 // members are set.
 func (d *Decoder) field(e *event.Event, name string, raw json.RawMessage) (func() error, error) {
-	if name == ancestors {
-		return nil, nil
+	if _, list := d.schema.Root(name); list {
+		return nil, nil // lists has made it
 	}
 	name = d.schema.Canonical(name)
 	switch name {
@@ -361,22 +418,14 @@ func (d *Decoder) field(e *event.Event, name string, raw json.RawMessage) (func(
 			return store(&s, r.Get(e), name, raw, func(v value) { note(d.events, e, name, v) })
 		}
 	}
-	for _, r := range event.ProcessRefs {
-		if rest, ok := strings.CutPrefix(name, r.Path+"."); ok && r.Kind == e.Kind {
-			return d.ofProcess(e.Proc, rest, raw)
+	for _, r := range event.HeadersRefs {
+		rest, ok := strings.CutPrefix(name, r.Path+".")
+		if s, have := d.headers[rest]; ok && have && r.Kind == e.Kind {
+			return store(&s, r.Get(e), name, raw, func(v value) { note(d.events, e, name, v) })
 		}
 	}
-	if rest, ok := strings.CutPrefix(name, "process.parent."); ok {
-		if e.Proc.Parent == nil {
-			e.Proc.Parent = &event.Process{}
-		}
-		return d.ofProcess(e.Proc.Parent, rest, raw)
-	}
-	if strings.HasPrefix(name, "container.") || strings.HasPrefix(name, "cgroup.") {
-		return d.ofProcess(e.Proc, name, raw)
-	}
-	if rest, ok := strings.CutPrefix(name, "process."); ok {
-		return d.ofProcess(e.Proc, rest, raw)
+	if pl, rest, ok := d.place(name); ok && (pl.kind == 0 || pl.kind == e.Kind) {
+		return d.ofProcess(pl.at(e), rest, raw)
 	}
 	if f, ok := d.schema.Field(name); ok && f.Kind == "" && f.Iter == "" {
 		v, err := parse(seclType(f), raw)
@@ -390,10 +439,12 @@ func (d *Decoder) field(e *event.Event, name string, raw json.RawMessage) (func(
 	return nil, nil
 }
 
-func seclType(f *secl.Field[event.Event, event.Process]) event.Type {
+func seclType(f *secl.Field[event.Event, ruleset.Element]) event.Type {
 	switch {
 	case f.Type == secl.Bool:
 		return event.TypeBool
+	case f.Type == secl.Int && f.List:
+		return event.TypeInts
 	case f.Type == secl.Int:
 		return event.TypeInt
 	case f.Type == secl.IP:
@@ -475,6 +526,18 @@ func parse(t event.Type, raw json.RawMessage) (v value, err error) {
 		err = json.Unmarshal(raw, &v.s)
 	case event.TypeStrings:
 		err = json.Unmarshal(raw, &v.list)
+	case event.TypeInts:
+		var list []json.RawMessage
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return v, err
+		}
+		for _, raw := range list {
+			n, err := parse(event.TypeInt, raw)
+			if err != nil {
+				return v, err
+			}
+			v.nums = append(v.nums, n.n)
+		}
 	case event.TypeIP:
 		var s string
 		if err := json.Unmarshal(raw, &s); err != nil {
@@ -494,74 +557,67 @@ func parse(t event.Type, raw json.RawMessage) (v value, err error) {
 
 // overridable lets a field be read from what a line gave, where it gave
 // something else than what is computed.
-func (d *Decoder) overridable(f secl.Field[event.Event, event.Process]) secl.Field[event.Event, event.Process] {
+func (d *Decoder) overridable(f secl.Field[event.Event, ruleset.Element]) secl.Field[event.Event, ruleset.Element] {
 	if f.Iter != "" {
 		name := strings.TrimPrefix(f.Name, f.Iter+".")
-		if s, ok := d.process[name]; ok && s.path == nil {
-			f.Elem = wrap(f.Elem, func(p *event.Process) (value, bool) {
-				v, ok := d.processes[p][name]
+		flow, isFlow := d.flow[name]
+		process, isProcess := d.process[name]
+		switch {
+		case strings.HasSuffix(f.Iter, ancestors) && isProcess && process.path == nil:
+			f.Elem = wrap(f.Elem, func(el ruleset.Element) (value, bool) {
+				v, ok := d.processes[el.Process][name]
+				return v, ok
+			})
+		case !strings.HasSuffix(f.Iter, ancestors) && isFlow && flow.path == nil:
+			f.Elem = wrap(f.Elem, func(el ruleset.Element) (value, bool) {
+				v, ok := d.flows[el.Flow()][name]
 				return v, ok
 			})
 		}
 		return f
 	}
-	name, process := f.Name, func(*event.Event) *event.Process { return nil }
-	own := func(e *event.Event) *event.Process { return e.Proc }
-	switch {
-	case strings.HasPrefix(name, "process.parent."):
-		name = strings.TrimPrefix(name, "process.parent.")
-		process = func(e *event.Event) *event.Process {
-			if e.Proc == nil {
-				return nil
-			}
-			return e.Proc.Parent
-		}
-	case strings.HasPrefix(name, "process."):
-		name, process = strings.TrimPrefix(name, "process."), own
-	default:
-		for _, r := range event.ProcessRefs {
-			_, isEvent := d.event[name]
-			if rest, ok := strings.CutPrefix(name, r.Path+"."); ok && !isEvent {
-				name, process = rest, own
-			}
-		}
-	}
-	full := f.Name
-	if s, ok := d.event[full]; ok && s.path != nil {
+	name := f.Name
+	if d.stored(name) {
 		return f
 	}
-	for _, r := range event.FileRefs {
-		rest, below := strings.CutPrefix(full, r.Path+".")
-		if s, ok := d.file[rest]; ok && below && s.path != nil {
-			return f
-		}
-	}
-	for _, r := range event.AddressRefs {
-		rest, below := strings.CutPrefix(full, r.Path+".")
-		if s, ok := d.address[rest]; ok && below && s.path != nil {
-			return f
-		}
-	}
-	if s, ok := d.process[name]; ok && s.path != nil && name != full {
+	pl, rest, ofProcess := d.place(name)
+	if s, ok := d.process[rest]; ofProcess && ok && s.path != nil {
 		return f
 	}
 	f.Get = wrap(f.Get, func(e *event.Event) (value, bool) {
-		if v, ok := d.events[e][full]; ok {
-			return v, true
-		}
-		if p := process(e); p != nil {
-			v, ok := d.processes[p][name]
+		if v, ok := d.events[e][name]; ok || !ofProcess {
 			return v, ok
 		}
-		return value{}, false
+		v, ok := d.processes[pl.look(e)][rest]
+		return v, ok
 	})
 	return f
 }
 
-func wrap[T any](g secl.Getters[T], given func(*T) (value, bool)) secl.Getters[T] {
+// stored tells whether a field of a kind is a member of its payload, and not
+// computed.
+func (d *Decoder) stored(name string) bool {
+	if s, ok := d.event[name]; ok {
+		return s.path != nil
+	}
+	return storedIn(d.file, event.FileRefs, name) || storedIn(d.address, event.AddressRefs, name) ||
+		storedIn(d.headers, event.HeadersRefs, name)
+}
+
+func storedIn[T any](fields map[string]setter[T], refs []event.ObjectRef[T], name string) bool {
+	for _, r := range refs {
+		rest, below := strings.CutPrefix(name, r.Path+".")
+		if s, ok := fields[rest]; ok && below && s.path != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func wrap[T any](g secl.Getters[T], given func(T) (value, bool)) secl.Getters[T] {
 	out := g
 	if g.Bool != nil {
-		out.Bool = func(x *T) bool {
+		out.Bool = func(x T) bool {
 			if v, ok := given(x); ok {
 				return v.b
 			}
@@ -569,7 +625,7 @@ func wrap[T any](g secl.Getters[T], given func(*T) (value, bool)) secl.Getters[T
 		}
 	}
 	if g.Int != nil {
-		out.Int = func(x *T) int64 {
+		out.Int = func(x T) int64 {
 			if v, ok := given(x); ok {
 				return v.n
 			}
@@ -577,7 +633,7 @@ func wrap[T any](g secl.Getters[T], given func(*T) (value, bool)) secl.Getters[T
 		}
 	}
 	if g.Str != nil {
-		out.Str = func(x *T) string {
+		out.Str = func(x T) string {
 			if v, ok := given(x); ok {
 				return v.s
 			}
@@ -585,15 +641,31 @@ func wrap[T any](g secl.Getters[T], given func(*T) (value, bool)) secl.Getters[T
 		}
 	}
 	if g.Strs != nil {
-		out.Strs = func(x *T) []string {
+		out.Strs = func(x T) []string {
 			if v, ok := given(x); ok {
 				return v.list
 			}
 			return g.Strs(x)
 		}
 	}
+	if g.Ints != nil {
+		out.Ints = func(x T) []int64 {
+			if v, ok := given(x); ok {
+				return v.nums
+			}
+			return g.Ints(x)
+		}
+	}
+	if g.IP != nil {
+		out.IP = func(x T) netip.Prefix {
+			if v, ok := given(x); ok && v.ip.IsValid() {
+				return netip.PrefixFrom(v.ip, v.ip.BitLen())
+			}
+			return g.IP(x)
+		}
+	}
 	if g.Walk != nil {
-		out.Walk = func(x *T, yield func(string) bool) bool {
+		out.Walk = func(x T, yield func(string) bool) bool {
 			if v, ok := given(x); ok {
 				return slices.ContainsFunc(v.list, yield)
 			}

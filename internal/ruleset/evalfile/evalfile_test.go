@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,7 +163,10 @@ func TestFields(t *testing.T) {
 	for _, name := range d.Schema().Names() {
 		f, _ := d.Schema().Field(name)
 		kind := f.Kind
-		if kind == "" {
+		switch {
+		case kind == "" && f.Kinds != nil:
+			kind = f.Kinds[0]
+		case kind == "":
 			kind = "exec"
 		}
 		v, set := "", func(e *event.Event) bool { return false }
@@ -177,6 +181,8 @@ func TestFields(t *testing.T) {
 			v, set = `"seven"`, func(e *event.Event) bool { return f.Get.Str(e) == "seven" }
 		case f.Get.IP != nil:
 			v, set = `"7.7.7.7"`, func(e *event.Event) bool { return f.Get.IP(e).String() == "7.7.7.7/32" }
+		case f.Get.Ints != nil:
+			v, set = `[77]`, func(e *event.Event) bool { return slices.Equal(f.Get.Ints(e), []int64{77}) }
 		case f.Get.Walk != nil:
 			v, set = `["seven"]`, func(e *event.Event) bool { return f.Get.Walk(e, func(s string) bool { return s == "seven" }) }
 		default:
@@ -189,6 +195,49 @@ func TestFields(t *testing.T) {
 		}
 		if !set(e) {
 			t.Errorf("%s: is not what was given", name)
+		}
+	}
+}
+
+// TestLists holds that lists of objects can be given, and that rules find
+// their way through each.
+func TestLists(t *testing.T) {
+	for _, tc := range []struct{ kind, fields, rule string }{
+		{"exec", `"process.ancestors":[{"comm":"a"},{"comm":"b","uid":7}]`, `process.ancestors[A].comm == "b" && process.ancestors[A].uid == 7`},
+		{"exec", `"process.ancestors":[{"file.name":"x","file.path":"/usr/bin/y"}]`, `process.ancestors.file.name == "x"`},
+		{"ptrace", `"ptrace.tracee.pid":5,"ptrace.tracee.ancestors":[{"comm":"a"},{"comm":"b"}]`, `ptrace.tracee.pid == 5 && ptrace.tracee.ancestors.comm == "b"`},
+		{"signal", `"signal.target.parent.comm":"sshd","signal.type":9`, `signal.type == SIGKILL && signal.target.parent.comm == "sshd"`},
+		{"exec", `"process.user_session.k8s_username":"eve"`, `process.user_session.k8s_username == "eve"`},
+		{"exec", `"exec.file.metadata.is_upx_packed":true`, `exec.file.metadata.is_upx_packed`},
+		{"dns", `"dns.question.name":"Example.COM","network.destination.port":53`, `dns.question.name == "example.com" && network.destination.port == 53`},
+		{"network_flow_monitor", `"network_flow_monitor.flows":[{"source.port":1,"destination.port":443},{"source.port":2,"destination.port":80}]`,
+			`network_flow_monitor.flows[A].source.port == 2 && network_flow_monitor.flows[A].destination.port == 80`},
+		{"network_flow_monitor", `"network_flow_monitor.flows":[{"source.port":1,"destination.port":443},{"source.port":2,"destination.port":80}]`,
+			`!(network_flow_monitor.flows[A].source.port == 1 && network_flow_monitor.flows[A].destination.port == 80)`},
+		{"network_flow_monitor", `"network_flow_monitor.flows":[{"source.ip":"10.0.0.1"},{"source.ip":"10.0.0.2"}]`, `network_flow_monitor.flows.source.ip allin [10.0.0.0/8]`},
+		{"network_flow_monitor", `"network_flow_monitor.flows":[{"source.ip":"10.0.0.1"},{"source.ip":"10.0.0.2"}]`, `network_flow_monitor.flows.length == 2`},
+		{"bpf", `"bpf.prog.helpers":[1,36]`, `BPF_PROBE_WRITE_USER in bpf.prog.helpers`},
+		{"bpf", `"bpf.prog.helpers":[1,36]`, `bpf.prog.helpers in [BPF_PROBE_WRITE_USER]`},
+	} {
+		d, err := evalfile.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := d.Decode([]byte(`{"kind":"` + tc.kind + `","fields":{` + tc.fields + `}}`))
+		if err != nil {
+			t.Errorf("%s: %v", tc.fields, err)
+			continue
+		}
+		if u := d.Unknown(); len(u) > 0 {
+			t.Errorf("%s: unknown %v", tc.fields, u)
+		}
+		match, err := ruleset.CompilePredicate(d.Schema(), e.Kind, tc.rule)
+		if err != nil {
+			t.Errorf("%s: %v", tc.rule, err)
+			continue
+		}
+		if !match(e) {
+			t.Errorf("%s does not match %s", tc.rule, tc.fields)
 		}
 	}
 }

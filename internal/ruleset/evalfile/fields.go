@@ -26,7 +26,7 @@ func setters[T any](getters []event.Getter[T], blank func(event.Getter[T]) *T, a
 		x := blank(g)
 		root, prefix := at(x, g)
 		for _, leaf := range leaves(root.Type(), nil) {
-			v := root.FieldByIndex(leaf)
+			v := member(root, leaf)
 			if probe(g, x, v) {
 				s.path = append(slices.Clone(prefix), leaf...)
 				break
@@ -38,8 +38,25 @@ func setters[T any](getters []event.Getter[T], blank func(event.Getter[T]) *T, a
 	return out
 }
 
-// leaves are the members of a struct and of the structs in it. What is only
-// referred to belongs to somebody else.
+// member finds a member, and makes the objects on the way to it.
+func member(v reflect.Value, path []int) reflect.Value {
+	for _, i := range path {
+		if v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			v = v.Elem()
+		}
+		v = v.Field(i)
+	}
+	return v
+}
+
+// parts are the objects that others refer to as parts of themselves. What else
+// is only referred to belongs to somebody else.
+var parts = []reflect.Type{reflect.TypeFor[*event.UserSession](), reflect.TypeFor[*event.FileMetadata]()}
+
+// leaves are the members of a struct and of the structs in it.
 func leaves(t reflect.Type, prefix []int) [][]int {
 	var out [][]int
 	for i := range t.NumField() {
@@ -47,6 +64,10 @@ func leaves(t reflect.Type, prefix []int) [][]int {
 		path := append(slices.Clone(prefix), i)
 		if f.Type.Kind() == reflect.Struct && f.Type != addrType {
 			out = append(out, leaves(f.Type, path)...)
+			continue
+		}
+		if slices.Contains(parts, f.Type) {
+			out = append(out, leaves(f.Type.Elem(), path)...)
 			continue
 		}
 		out = append(out, path)
@@ -65,6 +86,7 @@ const (
 var (
 	probeAddr = netip.AddrFrom4([4]byte{8, 1, 2, 3})
 	probeList = []string{"a", "b"}
+	probeInts = []int64{probeInt, 2}
 )
 
 func probe[T any](g event.Getter[T], x *T, v reflect.Value) bool {
@@ -92,6 +114,12 @@ func probe[T any](g event.Getter[T], x *T, v reflect.Value) bool {
 		}
 		v.Set(reflect.ValueOf(probeList))
 		return slices.Equal(g.Strs(x), probeList)
+	case event.TypeInts:
+		if v.Type() != reflect.TypeFor[[]int64]() {
+			return false
+		}
+		v.Set(reflect.ValueOf(probeInts))
+		return slices.Equal(g.Ints(x), probeInts)
 	case event.TypeIP:
 		if v.Type() != addrType {
 			return false
@@ -123,7 +151,7 @@ func (s *setter[T]) set(x *T, val value) bool {
 	if s.path == nil {
 		return false
 	}
-	v := reflect.ValueOf(x).Elem().FieldByIndex(s.path)
+	v := member(reflect.ValueOf(x).Elem(), s.path)
 	switch s.typ {
 	case event.TypeBool:
 		v.SetBool(val.b)
@@ -133,6 +161,8 @@ func (s *setter[T]) set(x *T, val value) bool {
 		v.SetString(val.s)
 	case event.TypeStrings:
 		v.Set(reflect.ValueOf(val.list))
+	case event.TypeInts:
+		v.Set(reflect.ValueOf(val.nums))
 	case event.TypeIP:
 		v.Set(reflect.ValueOf(val.ip))
 	}
@@ -150,6 +180,8 @@ func (s *setter[T]) equal(x *T, val value) bool {
 		return s.get.Str(x) == val.s
 	case event.TypeStrings:
 		return slices.Equal(s.get.Strs(x), val.list)
+	case event.TypeInts:
+		return slices.Equal(s.get.Ints(x), val.nums)
 	case event.TypeIP:
 		return s.get.IP(x) == val.ip
 	}

@@ -49,7 +49,7 @@ func Decode(dec *wire.Decoder, b *clewv1.Batch) ([]*event.SpoolRecord, error) {
 		if bodies(r) != 1 {
 			return &Error{i, "has not one body"}
 		}
-		if r.Event != nil && !complete(r.Event) {
+		if r.Event != nil && !r.Event.Complete() {
 			return &Error{i, "an event without the part of its kind"}
 		}
 		return nil

@@ -32,6 +32,9 @@ func Views(found []store.Found, lineage Lineage, host func(agent string) string)
 	refs := map[string][]event.Ref{}
 	for _, f := range found {
 		refs[f.Agent] = append(refs[f.Agent], f.Event.ProcID)
+		if t := f.Event.Target(); t != nil && !t.Node.IsZero() {
+			refs[f.Agent] = append(refs[f.Agent], t.Node)
+		}
 	}
 	nodes := map[string]map[event.Ref]*event.Process{}
 	for agent, r := range refs {
@@ -48,6 +51,9 @@ func Views(found []store.Found, lineage Lineage, host func(agent string) string)
 		var parent *event.Process
 		if proc != nil {
 			parent = parentOf(proc, n)
+		}
+		if t := f.Event.Target(); t != nil {
+			t.Proc = n[t.Node]
 		}
 		out[i] = View(f.Agent, host(f.Agent), f.Event, proc, parent)
 	}
@@ -90,10 +96,17 @@ func View(agent, host string, e *event.Event, proc, parent *event.Process) *clew
 	f := fields(v.Fields.Fields)
 	if proc != nil {
 		collect(f, "process.", event.ProcessFields, proc)
-		for _, r := range event.ProcessRefs {
-			if r.Kind == e.Kind {
-				collect(f, r.Path+".", event.ProcessFields, proc)
-			}
+	}
+	for _, r := range event.ProcessRefs {
+		if r.Kind != e.Kind {
+			continue
+		}
+		of := proc
+		if r.Context {
+			of = r.Get(e)
+		}
+		if of != nil {
+			collect(f, r.Path+".", event.ProcessFields, of)
 		}
 	}
 	if parent != nil {
@@ -113,6 +126,16 @@ func View(agent, host string, e *event.Event, proc, parent *event.Process) *clew
 	for _, r := range event.AddressRefs {
 		if r.Kind == e.Kind {
 			collect(f, r.Path+".", event.AddressFields, r.Get(e))
+		}
+	}
+	for _, r := range event.HeadersRefs {
+		if r.Kind == e.Kind {
+			collect(f, r.Path+".", event.HeadersFields, r.Get(e))
+		}
+	}
+	for _, r := range event.FlowRefs {
+		if r.Kind == e.Kind {
+			f.flows(r.Path, *r.Get(e))
 		}
 	}
 	apijson.Clean(v)
@@ -153,6 +176,19 @@ func clean(s string) string {
 	return v.T
 }
 
+// flows shows a list of flows, each as the fields below the list's path.
+func (f fields) flows(path string, flows []event.Flow) {
+	l := &structpb.ListValue{}
+	for i := range flows {
+		one := fields{}
+		collect(one, "", event.FlowFields, &flows[i])
+		l.Values = append(l.Values, structpb.NewStructValue(&structpb.Struct{Fields: one}))
+	}
+	if len(l.Values) > 0 {
+		f[path] = structpb.NewListValue(l)
+	}
+}
+
 func collect[T any](f fields, prefix string, getters []event.Getter[T], x *T) {
 	for i := range getters {
 		put(f, prefix+getters[i].Name, &getters[i], x)
@@ -166,12 +202,16 @@ func put[T any](f fields, name string, g *event.Getter[T], x *T) {
 			f[name] = structpb.NewBoolValue(true)
 		}
 	case event.TypeInt:
-		switch n := g.Int(x); {
-		case n == 0:
-		case n > maxExact || n < -maxExact:
-			f[name] = structpb.NewStringValue(strconv.FormatInt(n, 10))
-		default:
-			f[name] = structpb.NewNumberValue(float64(n))
+		if n := g.Int(x); n != 0 {
+			f[name] = number(n)
+		}
+	case event.TypeInts:
+		if list := g.Ints(x); len(list) > 0 {
+			l := &structpb.ListValue{}
+			for _, n := range list {
+				l.Values = append(l.Values, number(n))
+			}
+			f[name] = structpb.NewListValue(l)
 		}
 	case event.TypeString:
 		f.text(name, g.Str(x))
@@ -188,4 +228,11 @@ func put[T any](f fields, name string, g *event.Getter[T], x *T) {
 			f[name] = structpb.NewStringValue(ip.String())
 		}
 	}
+}
+
+func number(n int64) *structpb.Value {
+	if n > maxExact || n < -maxExact {
+		return structpb.NewStringValue(strconv.FormatInt(n, 10))
+	}
+	return structpb.NewNumberValue(float64(n))
 }

@@ -198,7 +198,23 @@ type File struct {
 	// kernel when the kernel resolved the path, user when it was read from the caller's memory.
 	PathSource string `protobuf:"bytes,18,opt,name=path_source,json=pathSource,proto3" json:"path_source,omitempty"`
 	// Number of hard links.
-	Links         uint32 `protobuf:"varint,19,opt,name=links,proto3" json:"links,omitempty"`
+	Links uint32 `protobuf:"varint,19,opt,name=links,proto3" json:"links,omitempty"`
+	// Its epoch.
+	PackageEpoch int64 `protobuf:"varint,20,opt,name=package_epoch,json=packageEpoch,proto3" json:"package_epoch,omitempty"`
+	// Its release.
+	PackageRelease string `protobuf:"bytes,21,opt,name=package_release,json=packageRelease,proto3" json:"package_release,omitempty"`
+	// Epoch of its source package.
+	PackageSourceEpoch int64 `protobuf:"varint,22,opt,name=package_source_epoch,json=packageSourceEpoch,proto3" json:"package_source_epoch,omitempty"`
+	// Release of its source package.
+	PackageSourceRelease string `protobuf:"bytes,23,opt,name=package_source_release,json=packageSourceRelease,proto3" json:"package_source_release,omitempty"`
+	// No path of its namespace leads to the mount that holds the file.
+	MountHidden bool `protobuf:"varint,24,opt,name=mount_hidden,json=mountHidden,proto3" json:"mount_hidden,omitempty"`
+	// The mount that holds the file is attached to no directory.
+	MountDetached bool `protobuf:"varint,25,opt,name=mount_detached,json=mountDetached,proto3" json:"mount_detached,omitempty"`
+	// What its content says.
+	Metadata *FileMetadata `protobuf:"bytes,26,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Other paths of the file that rules on its path accept: symbolic links it was executed through, its path inside an overlay.
+	OtherPaths    []string `protobuf:"bytes,27,rep,name=other_paths,json=otherPaths,proto3" json:"other_paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -366,6 +382,425 @@ func (x *File) GetLinks() uint32 {
 	return 0
 }
 
+func (x *File) GetPackageEpoch() int64 {
+	if x != nil {
+		return x.PackageEpoch
+	}
+	return 0
+}
+
+func (x *File) GetPackageRelease() string {
+	if x != nil {
+		return x.PackageRelease
+	}
+	return ""
+}
+
+func (x *File) GetPackageSourceEpoch() int64 {
+	if x != nil {
+		return x.PackageSourceEpoch
+	}
+	return 0
+}
+
+func (x *File) GetPackageSourceRelease() string {
+	if x != nil {
+		return x.PackageSourceRelease
+	}
+	return ""
+}
+
+func (x *File) GetMountHidden() bool {
+	if x != nil {
+		return x.MountHidden
+	}
+	return false
+}
+
+func (x *File) GetMountDetached() bool {
+	if x != nil {
+		return x.MountDetached
+	}
+	return false
+}
+
+func (x *File) GetMetadata() *FileMetadata {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *File) GetOtherPaths() []string {
+	if x != nil {
+		return x.OtherPaths
+	}
+	return nil
+}
+
+// Packets between two ends over one protocol.
+type Flow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// This end.
+	Source *Address `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The other end.
+	Destination *Address `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	// ETH_P_IP, ETH_P_IPV6…
+	L3Protocol int64 `protobuf:"varint,3,opt,name=l3_protocol,json=l3Protocol,proto3" json:"l3_protocol,omitempty"`
+	// IP_PROTO_TCP, IP_PROTO_UDP…
+	L4Protocol int64 `protobuf:"varint,4,opt,name=l4_protocol,json=l4Protocol,proto3" json:"l4_protocol,omitempty"`
+	// Bytes received.
+	IngressDataSize uint64 `protobuf:"varint,5,opt,name=ingress_data_size,json=ingressDataSize,proto3" json:"ingress_data_size,omitempty"`
+	// Packets received.
+	IngressPacketCount uint64 `protobuf:"varint,6,opt,name=ingress_packet_count,json=ingressPacketCount,proto3" json:"ingress_packet_count,omitempty"`
+	// Bytes sent.
+	EgressDataSize uint64 `protobuf:"varint,7,opt,name=egress_data_size,json=egressDataSize,proto3" json:"egress_data_size,omitempty"`
+	// Packets sent.
+	EgressPacketCount uint64 `protobuf:"varint,8,opt,name=egress_packet_count,json=egressPacketCount,proto3" json:"egress_packet_count,omitempty"`
+	// TCP segments sent again.
+	Retransmits uint64 `protobuf:"varint,9,opt,name=retransmits,proto3" json:"retransmits,omitempty"`
+	// Smoothed round trip time, µs.
+	RttUs uint64 `protobuf:"varint,10,opt,name=rtt_us,json=rttUs,proto3" json:"rtt_us,omitempty"`
+	// When the connection began, ns since boot.
+	StartNs       uint64 `protobuf:"varint,11,opt,name=start_ns,json=startNs,proto3" json:"start_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Flow) Reset() {
+	*x = Flow{}
+	mi := &file_clew_v1_event_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flow) ProtoMessage() {}
+
+func (x *Flow) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flow.ProtoReflect.Descriptor instead.
+func (*Flow) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Flow) GetSource() *Address {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Flow) GetDestination() *Address {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *Flow) GetL3Protocol() int64 {
+	if x != nil {
+		return x.L3Protocol
+	}
+	return 0
+}
+
+func (x *Flow) GetL4Protocol() int64 {
+	if x != nil {
+		return x.L4Protocol
+	}
+	return 0
+}
+
+func (x *Flow) GetIngressDataSize() uint64 {
+	if x != nil {
+		return x.IngressDataSize
+	}
+	return 0
+}
+
+func (x *Flow) GetIngressPacketCount() uint64 {
+	if x != nil {
+		return x.IngressPacketCount
+	}
+	return 0
+}
+
+func (x *Flow) GetEgressDataSize() uint64 {
+	if x != nil {
+		return x.EgressDataSize
+	}
+	return 0
+}
+
+func (x *Flow) GetEgressPacketCount() uint64 {
+	if x != nil {
+		return x.EgressPacketCount
+	}
+	return 0
+}
+
+func (x *Flow) GetRetransmits() uint64 {
+	if x != nil {
+		return x.Retransmits
+	}
+	return 0
+}
+
+func (x *Flow) GetRttUs() uint64 {
+	if x != nil {
+		return x.RttUs
+	}
+	return 0
+}
+
+func (x *Flow) GetStartNs() uint64 {
+	if x != nil {
+		return x.StartNs
+	}
+	return 0
+}
+
+// What the headers of a packet say.
+type Headers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Network device.
+	DeviceIfname string `protobuf:"bytes,1,opt,name=device_ifname,json=deviceIfname,proto3" json:"device_ifname,omitempty"`
+	// Inode of the device's network namespace.
+	DeviceNetns uint32 `protobuf:"varint,2,opt,name=device_netns,json=deviceNetns,proto3" json:"device_netns,omitempty"`
+	// ETH_P_IP, ETH_P_IPV6…
+	L3Protocol int64 `protobuf:"varint,3,opt,name=l3_protocol,json=l3Protocol,proto3" json:"l3_protocol,omitempty"`
+	// IP_PROTO_TCP, IP_PROTO_UDP…
+	L4Protocol int64 `protobuf:"varint,4,opt,name=l4_protocol,json=l4Protocol,proto3" json:"l4_protocol,omitempty"`
+	// INGRESS or EGRESS.
+	NetworkDirection int64 `protobuf:"varint,5,opt,name=network_direction,json=networkDirection,proto3" json:"network_direction,omitempty"`
+	// Bytes.
+	Size int64 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	// ICMP type, 0 for others.
+	Type int64 `protobuf:"varint,7,opt,name=type,proto3" json:"type,omitempty"`
+	// Where it came from.
+	Source *Address `protobuf:"bytes,8,opt,name=source,proto3" json:"source,omitempty"`
+	// Where it went.
+	Destination   *Address `protobuf:"bytes,9,opt,name=destination,proto3" json:"destination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Headers) Reset() {
+	*x = Headers{}
+	mi := &file_clew_v1_event_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Headers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Headers) ProtoMessage() {}
+
+func (x *Headers) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Headers.ProtoReflect.Descriptor instead.
+func (*Headers) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Headers) GetDeviceIfname() string {
+	if x != nil {
+		return x.DeviceIfname
+	}
+	return ""
+}
+
+func (x *Headers) GetDeviceNetns() uint32 {
+	if x != nil {
+		return x.DeviceNetns
+	}
+	return 0
+}
+
+func (x *Headers) GetL3Protocol() int64 {
+	if x != nil {
+		return x.L3Protocol
+	}
+	return 0
+}
+
+func (x *Headers) GetL4Protocol() int64 {
+	if x != nil {
+		return x.L4Protocol
+	}
+	return 0
+}
+
+func (x *Headers) GetNetworkDirection() int64 {
+	if x != nil {
+		return x.NetworkDirection
+	}
+	return 0
+}
+
+func (x *Headers) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Headers) GetType() int64 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *Headers) GetSource() *Address {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Headers) GetDestination() *Address {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+// What the first bytes of a file say of it.
+type FileMetadata struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes.
+	Size int64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// What it is: an ELF, a script, an archive…
+	Type int64 `protobuf:"varint,2,opt,name=type,proto3" json:"type,omitempty"`
+	// It can be executed.
+	IsExecutable bool `protobuf:"varint,3,opt,name=is_executable,json=isExecutable,proto3" json:"is_executable,omitempty"`
+	// Machine it is for.
+	Architecture int64 `protobuf:"varint,4,opt,name=architecture,proto3" json:"architecture,omitempty"`
+	// Binary interface it is for.
+	Abi int64 `protobuf:"varint,5,opt,name=abi,proto3" json:"abi,omitempty"`
+	// It was packed with UPX.
+	IsUpxPacked bool `protobuf:"varint,6,opt,name=is_upx_packed,json=isUpxPacked,proto3" json:"is_upx_packed,omitempty"`
+	// How it is compressed.
+	Compression int64 `protobuf:"varint,7,opt,name=compression,proto3" json:"compression,omitempty"`
+	// A Go program obfuscated with garble.
+	IsGarbleObfuscated bool `protobuf:"varint,8,opt,name=is_garble_obfuscated,json=isGarbleObfuscated,proto3" json:"is_garble_obfuscated,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *FileMetadata) Reset() {
+	*x = FileMetadata{}
+	mi := &file_clew_v1_event_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileMetadata) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileMetadata) ProtoMessage() {}
+
+func (x *FileMetadata) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileMetadata.ProtoReflect.Descriptor instead.
+func (*FileMetadata) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FileMetadata) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileMetadata) GetType() int64 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *FileMetadata) GetIsExecutable() bool {
+	if x != nil {
+		return x.IsExecutable
+	}
+	return false
+}
+
+func (x *FileMetadata) GetArchitecture() int64 {
+	if x != nil {
+		return x.Architecture
+	}
+	return 0
+}
+
+func (x *FileMetadata) GetAbi() int64 {
+	if x != nil {
+		return x.Abi
+	}
+	return 0
+}
+
+func (x *FileMetadata) GetIsUpxPacked() bool {
+	if x != nil {
+		return x.IsUpxPacked
+	}
+	return false
+}
+
+func (x *FileMetadata) GetCompression() int64 {
+	if x != nil {
+		return x.Compression
+	}
+	return 0
+}
+
+func (x *FileMetadata) GetIsGarbleObfuscated() bool {
+	if x != nil {
+		return x.IsGarbleObfuscated
+	}
+	return false
+}
+
 // One process image. A fork makes a node that copies its parent's image, an execve makes a new node whose parent is the image before it.
 type Process struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -466,14 +901,30 @@ type Process struct {
 	// When the image was executed, ns since the epoch; 0 if only forked.
 	ExecTime int64 `protobuf:"varint,48,opt,name=exec_time,json=execTime,proto3" json:"exec_time,omitempty"`
 	// Process id inside the innermost pid namespace.
-	Nspid         uint32 `protobuf:"varint,49,opt,name=nspid,proto3" json:"nspid,omitempty"`
+	Nspid uint32 `protobuf:"varint,49,opt,name=nspid,proto3" json:"nspid,omitempty"`
+	// Mask of capabilities that the process asked for so far.
+	CapsAttempted uint64 `protobuf:"varint,50,opt,name=caps_attempted,json=capsAttempted,proto3" json:"caps_attempted,omitempty"`
+	// Mask of capabilities that it was granted so far.
+	CapsUsed uint64 `protobuf:"varint,51,opt,name=caps_used,json=capsUsed,proto3" json:"caps_used,omitempty"`
+	// What the orchestrator says of the container: image_name:nginx.
+	ContainerTags []string `protobuf:"bytes,52,rep,name=container_tags,json=containerTags,proto3" json:"container_tags,omitempty"`
+	// docker, containerd, cri-o, podman.
+	ContainerRuntime string `protobuf:"bytes,53,opt,name=container_runtime,json=containerRuntime,proto3" json:"container_runtime,omitempty"`
+	// Id of the mount the control group was seen on.
+	CgroupFileMountId uint32 `protobuf:"varint,54,opt,name=cgroup_file_mount_id,json=cgroupFileMountId,proto3" json:"cgroup_file_mount_id,omitempty"`
+	// When the control group was first seen, ns since the epoch.
+	CgroupCreatedAt int64 `protobuf:"varint,55,opt,name=cgroup_created_at,json=cgroupCreatedAt,proto3" json:"cgroup_created_at,omitempty"`
+	// The session of a person it descends from.
+	UserSession *UserSession `protobuf:"bytes,56,opt,name=user_session,json=userSession,proto3" json:"user_session,omitempty"`
+	// The script that the interpreter was started for.
+	Script        *File `protobuf:"bytes,57,opt,name=script,proto3" json:"script,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_clew_v1_event_proto_msgTypes[3]
+	mi := &file_clew_v1_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +936,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[3]
+	mi := &file_clew_v1_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +949,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Process) GetId() *Ref {
@@ -844,6 +1295,62 @@ func (x *Process) GetNspid() uint32 {
 	return 0
 }
 
+func (x *Process) GetCapsAttempted() uint64 {
+	if x != nil {
+		return x.CapsAttempted
+	}
+	return 0
+}
+
+func (x *Process) GetCapsUsed() uint64 {
+	if x != nil {
+		return x.CapsUsed
+	}
+	return 0
+}
+
+func (x *Process) GetContainerTags() []string {
+	if x != nil {
+		return x.ContainerTags
+	}
+	return nil
+}
+
+func (x *Process) GetContainerRuntime() string {
+	if x != nil {
+		return x.ContainerRuntime
+	}
+	return ""
+}
+
+func (x *Process) GetCgroupFileMountId() uint32 {
+	if x != nil {
+		return x.CgroupFileMountId
+	}
+	return 0
+}
+
+func (x *Process) GetCgroupCreatedAt() int64 {
+	if x != nil {
+		return x.CgroupCreatedAt
+	}
+	return 0
+}
+
+func (x *Process) GetUserSession() *UserSession {
+	if x != nil {
+		return x.UserSession
+	}
+	return nil
+}
+
+func (x *Process) GetScript() *File {
+	if x != nil {
+		return x.Script
+	}
+	return nil
+}
+
 // One thing that happened on a host, by a process whose lineage is known.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -901,6 +1408,35 @@ type Event struct {
 	//	*Event_CgroupWrite
 	//	*Event_Mkdir
 	//	*Event_Rmdir
+	//	*Event_Chdir
+	//	*Event_Mount
+	//	*Event_Umount
+	//	*Event_Setxattr
+	//	*Event_Removexattr
+	//	*Event_Splice
+	//	*Event_Utimes
+	//	*Event_Capset
+	//	*Event_Signal
+	//	*Event_Setrlimit
+	//	*Event_Capabilities
+	//	*Event_Prctl
+	//	*Event_Bpf
+	//	*Event_LoadModule
+	//	*Event_UnloadModule
+	//	*Event_Mmap
+	//	*Event_Mprotect
+	//	*Event_Ptrace
+	//	*Event_Selinux
+	//	*Event_Sysctl
+	//	*Event_Unshare
+	//	*Event_Socket
+	//	*Event_Setsockopt
+	//	*Event_Dns
+	//	*Event_FailedDns
+	//	*Event_Imds
+	//	*Event_Packet
+	//	*Event_NetworkFlowMonitor
+	//	*Event_Ondemand
 	Payload       isEvent_Payload `protobuf_oneof:"payload"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -908,7 +1444,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_clew_v1_event_proto_msgTypes[4]
+	mi := &file_clew_v1_event_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1456,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[4]
+	mi := &file_clew_v1_event_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1469,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -1224,6 +1760,267 @@ func (x *Event) GetRmdir() *Rmdir {
 	return nil
 }
 
+func (x *Event) GetChdir() *Chdir {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Chdir); ok {
+			return x.Chdir
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMount() *Mount {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Mount); ok {
+			return x.Mount
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUmount() *Umount {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Umount); ok {
+			return x.Umount
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSetxattr() *Setxattr {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Setxattr); ok {
+			return x.Setxattr
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRemovexattr() *Removexattr {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Removexattr); ok {
+			return x.Removexattr
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSplice() *Splice {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Splice); ok {
+			return x.Splice
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUtimes() *Utimes {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Utimes); ok {
+			return x.Utimes
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCapset() *Capset {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Capset); ok {
+			return x.Capset
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSignal() *SignalSent {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Signal); ok {
+			return x.Signal
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSetrlimit() *Setrlimit {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Setrlimit); ok {
+			return x.Setrlimit
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCapabilities() *Capabilities {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Capabilities); ok {
+			return x.Capabilities
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPrctl() *Prctl {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Prctl); ok {
+			return x.Prctl
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBpf() *BPF {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Bpf); ok {
+			return x.Bpf
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetLoadModule() *LoadModule {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_LoadModule); ok {
+			return x.LoadModule
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUnloadModule() *UnloadModule {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_UnloadModule); ok {
+			return x.UnloadModule
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMmap() *Mmap {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Mmap); ok {
+			return x.Mmap
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetMprotect() *Mprotect {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Mprotect); ok {
+			return x.Mprotect
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPtrace() *Ptrace {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Ptrace); ok {
+			return x.Ptrace
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSelinux() *Selinux {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Selinux); ok {
+			return x.Selinux
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSysctl() *Sysctl {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Sysctl); ok {
+			return x.Sysctl
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetUnshare() *Unshare {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Unshare); ok {
+			return x.Unshare
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSocket() *Socket {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Socket); ok {
+			return x.Socket
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSetsockopt() *Setsockopt {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Setsockopt); ok {
+			return x.Setsockopt
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDns() *DNS {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Dns); ok {
+			return x.Dns
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetFailedDns() *FailedDNS {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_FailedDns); ok {
+			return x.FailedDns
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetImds() *IMDS {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Imds); ok {
+			return x.Imds
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPacket() *Packet {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Packet); ok {
+			return x.Packet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNetworkFlowMonitor() *NetworkFlowMonitor {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_NetworkFlowMonitor); ok {
+			return x.NetworkFlowMonitor
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetOndemand() *Ondemand {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Ondemand); ok {
+			return x.Ondemand
+		}
+	}
+	return nil
+}
+
 type isEvent_Payload interface {
 	isEvent_Payload()
 }
@@ -1300,6 +2097,122 @@ type Event_Rmdir struct {
 	Rmdir *Rmdir `protobuf:"bytes,50,opt,name=rmdir,proto3,oneof"`
 }
 
+type Event_Chdir struct {
+	Chdir *Chdir `protobuf:"bytes,51,opt,name=chdir,proto3,oneof"`
+}
+
+type Event_Mount struct {
+	Mount *Mount `protobuf:"bytes,52,opt,name=mount,proto3,oneof"`
+}
+
+type Event_Umount struct {
+	Umount *Umount `protobuf:"bytes,53,opt,name=umount,proto3,oneof"`
+}
+
+type Event_Setxattr struct {
+	Setxattr *Setxattr `protobuf:"bytes,54,opt,name=setxattr,proto3,oneof"`
+}
+
+type Event_Removexattr struct {
+	Removexattr *Removexattr `protobuf:"bytes,55,opt,name=removexattr,proto3,oneof"`
+}
+
+type Event_Splice struct {
+	Splice *Splice `protobuf:"bytes,56,opt,name=splice,proto3,oneof"`
+}
+
+type Event_Utimes struct {
+	Utimes *Utimes `protobuf:"bytes,57,opt,name=utimes,proto3,oneof"`
+}
+
+type Event_Capset struct {
+	Capset *Capset `protobuf:"bytes,58,opt,name=capset,proto3,oneof"`
+}
+
+type Event_Signal struct {
+	Signal *SignalSent `protobuf:"bytes,59,opt,name=signal,proto3,oneof"`
+}
+
+type Event_Setrlimit struct {
+	Setrlimit *Setrlimit `protobuf:"bytes,60,opt,name=setrlimit,proto3,oneof"`
+}
+
+type Event_Capabilities struct {
+	Capabilities *Capabilities `protobuf:"bytes,61,opt,name=capabilities,proto3,oneof"`
+}
+
+type Event_Prctl struct {
+	Prctl *Prctl `protobuf:"bytes,62,opt,name=prctl,proto3,oneof"`
+}
+
+type Event_Bpf struct {
+	Bpf *BPF `protobuf:"bytes,63,opt,name=bpf,proto3,oneof"`
+}
+
+type Event_LoadModule struct {
+	LoadModule *LoadModule `protobuf:"bytes,64,opt,name=load_module,json=loadModule,proto3,oneof"`
+}
+
+type Event_UnloadModule struct {
+	UnloadModule *UnloadModule `protobuf:"bytes,65,opt,name=unload_module,json=unloadModule,proto3,oneof"`
+}
+
+type Event_Mmap struct {
+	Mmap *Mmap `protobuf:"bytes,66,opt,name=mmap,proto3,oneof"`
+}
+
+type Event_Mprotect struct {
+	Mprotect *Mprotect `protobuf:"bytes,67,opt,name=mprotect,proto3,oneof"`
+}
+
+type Event_Ptrace struct {
+	Ptrace *Ptrace `protobuf:"bytes,68,opt,name=ptrace,proto3,oneof"`
+}
+
+type Event_Selinux struct {
+	Selinux *Selinux `protobuf:"bytes,69,opt,name=selinux,proto3,oneof"`
+}
+
+type Event_Sysctl struct {
+	Sysctl *Sysctl `protobuf:"bytes,70,opt,name=sysctl,proto3,oneof"`
+}
+
+type Event_Unshare struct {
+	Unshare *Unshare `protobuf:"bytes,71,opt,name=unshare,proto3,oneof"`
+}
+
+type Event_Socket struct {
+	Socket *Socket `protobuf:"bytes,72,opt,name=socket,proto3,oneof"`
+}
+
+type Event_Setsockopt struct {
+	Setsockopt *Setsockopt `protobuf:"bytes,73,opt,name=setsockopt,proto3,oneof"`
+}
+
+type Event_Dns struct {
+	Dns *DNS `protobuf:"bytes,74,opt,name=dns,proto3,oneof"`
+}
+
+type Event_FailedDns struct {
+	FailedDns *FailedDNS `protobuf:"bytes,75,opt,name=failed_dns,json=failedDns,proto3,oneof"`
+}
+
+type Event_Imds struct {
+	Imds *IMDS `protobuf:"bytes,76,opt,name=imds,proto3,oneof"`
+}
+
+type Event_Packet struct {
+	Packet *Packet `protobuf:"bytes,77,opt,name=packet,proto3,oneof"`
+}
+
+type Event_NetworkFlowMonitor struct {
+	NetworkFlowMonitor *NetworkFlowMonitor `protobuf:"bytes,78,opt,name=network_flow_monitor,json=networkFlowMonitor,proto3,oneof"`
+}
+
+type Event_Ondemand struct {
+	Ondemand *Ondemand `protobuf:"bytes,79,opt,name=ondemand,proto3,oneof"`
+}
+
 func (*Event_Fork) isEvent_Payload() {}
 
 func (*Event_Exec) isEvent_Payload() {}
@@ -1336,6 +2249,128 @@ func (*Event_Mkdir) isEvent_Payload() {}
 
 func (*Event_Rmdir) isEvent_Payload() {}
 
+func (*Event_Chdir) isEvent_Payload() {}
+
+func (*Event_Mount) isEvent_Payload() {}
+
+func (*Event_Umount) isEvent_Payload() {}
+
+func (*Event_Setxattr) isEvent_Payload() {}
+
+func (*Event_Removexattr) isEvent_Payload() {}
+
+func (*Event_Splice) isEvent_Payload() {}
+
+func (*Event_Utimes) isEvent_Payload() {}
+
+func (*Event_Capset) isEvent_Payload() {}
+
+func (*Event_Signal) isEvent_Payload() {}
+
+func (*Event_Setrlimit) isEvent_Payload() {}
+
+func (*Event_Capabilities) isEvent_Payload() {}
+
+func (*Event_Prctl) isEvent_Payload() {}
+
+func (*Event_Bpf) isEvent_Payload() {}
+
+func (*Event_LoadModule) isEvent_Payload() {}
+
+func (*Event_UnloadModule) isEvent_Payload() {}
+
+func (*Event_Mmap) isEvent_Payload() {}
+
+func (*Event_Mprotect) isEvent_Payload() {}
+
+func (*Event_Ptrace) isEvent_Payload() {}
+
+func (*Event_Selinux) isEvent_Payload() {}
+
+func (*Event_Sysctl) isEvent_Payload() {}
+
+func (*Event_Unshare) isEvent_Payload() {}
+
+func (*Event_Socket) isEvent_Payload() {}
+
+func (*Event_Setsockopt) isEvent_Payload() {}
+
+func (*Event_Dns) isEvent_Payload() {}
+
+func (*Event_FailedDns) isEvent_Payload() {}
+
+func (*Event_Imds) isEvent_Payload() {}
+
+func (*Event_Packet) isEvent_Payload() {}
+
+func (*Event_NetworkFlowMonitor) isEvent_Payload() {}
+
+func (*Event_Ondemand) isEvent_Payload() {}
+
+// Another process that an event is about.
+type Target struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Thread group id.
+	Pid uint32 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	// Start of its group leader, ns since boot; 0 when not known.
+	StartNs uint64 `protobuf:"varint,2,opt,name=start_ns,json=startNs,proto3" json:"start_ns,omitempty"`
+	// Its node.
+	Node          *Ref `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Target) Reset() {
+	*x = Target{}
+	mi := &file_clew_v1_event_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Target) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Target) ProtoMessage() {}
+
+func (x *Target) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Target.ProtoReflect.Descriptor instead.
+func (*Target) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Target) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Target) GetStartNs() uint64 {
+	if x != nil {
+		return x.StartNs
+	}
+	return 0
+}
+
+func (x *Target) GetNode() *Ref {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
 // One rule that an event matched. Carries what a reader needs without the rule set.
 type Signal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1367,7 +2402,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_clew_v1_event_proto_msgTypes[5]
+	mi := &file_clew_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +2414,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[5]
+	mi := &file_clew_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +2427,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Signal) GetRuleId() string {
@@ -1487,7 +2522,7 @@ type Recommendation struct {
 
 func (x *Recommendation) Reset() {
 	*x = Recommendation{}
-	mi := &file_clew_v1_event_proto_msgTypes[6]
+	mi := &file_clew_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +2534,7 @@ func (x *Recommendation) String() string {
 func (*Recommendation) ProtoMessage() {}
 
 func (x *Recommendation) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[6]
+	mi := &file_clew_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +2547,7 @@ func (x *Recommendation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recommendation.ProtoReflect.Descriptor instead.
 func (*Recommendation) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Recommendation) GetId() string {
@@ -1563,7 +2598,7 @@ type Context struct {
 
 func (x *Context) Reset() {
 	*x = Context{}
-	mi := &file_clew_v1_event_proto_msgTypes[7]
+	mi := &file_clew_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +2610,7 @@ func (x *Context) String() string {
 func (*Context) ProtoMessage() {}
 
 func (x *Context) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[7]
+	mi := &file_clew_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +2623,7 @@ func (x *Context) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Context.ProtoReflect.Descriptor instead.
 func (*Context) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Context) GetKey() string {
@@ -1671,7 +2706,7 @@ type ContextHot struct {
 
 func (x *ContextHot) Reset() {
 	*x = ContextHot{}
-	mi := &file_clew_v1_event_proto_msgTypes[8]
+	mi := &file_clew_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +2718,7 @@ func (x *ContextHot) String() string {
 func (*ContextHot) ProtoMessage() {}
 
 func (x *ContextHot) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[8]
+	mi := &file_clew_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +2731,7 @@ func (x *ContextHot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextHot.ProtoReflect.Descriptor instead.
 func (*ContextHot) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContextHot) GetKey() string {
@@ -1756,7 +2791,7 @@ type ContextLink struct {
 
 func (x *ContextLink) Reset() {
 	*x = ContextLink{}
-	mi := &file_clew_v1_event_proto_msgTypes[9]
+	mi := &file_clew_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +2803,7 @@ func (x *ContextLink) String() string {
 func (*ContextLink) ProtoMessage() {}
 
 func (x *ContextLink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[9]
+	mi := &file_clew_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +2816,7 @@ func (x *ContextLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextLink.ProtoReflect.Descriptor instead.
 func (*ContextLink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ContextLink) GetFromContext() string {
@@ -1891,7 +2926,7 @@ type RunStart struct {
 
 func (x *RunStart) Reset() {
 	*x = RunStart{}
-	mi := &file_clew_v1_event_proto_msgTypes[10]
+	mi := &file_clew_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2938,7 @@ func (x *RunStart) String() string {
 func (*RunStart) ProtoMessage() {}
 
 func (x *RunStart) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[10]
+	mi := &file_clew_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2951,7 @@ func (x *RunStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStart.ProtoReflect.Descriptor instead.
 func (*RunStart) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RunStart) GetRun() uint64 {
@@ -2028,7 +3063,7 @@ type Clock struct {
 
 func (x *Clock) Reset() {
 	*x = Clock{}
-	mi := &file_clew_v1_event_proto_msgTypes[11]
+	mi := &file_clew_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +3075,7 @@ func (x *Clock) String() string {
 func (*Clock) ProtoMessage() {}
 
 func (x *Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[11]
+	mi := &file_clew_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +3088,7 @@ func (x *Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clock.ProtoReflect.Descriptor instead.
 func (*Clock) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Clock) GetOffsetNs() int64 {
@@ -2076,7 +3111,7 @@ type FilterPlan struct {
 
 func (x *FilterPlan) Reset() {
 	*x = FilterPlan{}
-	mi := &file_clew_v1_event_proto_msgTypes[12]
+	mi := &file_clew_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +3123,7 @@ func (x *FilterPlan) String() string {
 func (*FilterPlan) ProtoMessage() {}
 
 func (x *FilterPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[12]
+	mi := &file_clew_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +3136,7 @@ func (x *FilterPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilterPlan.ProtoReflect.Descriptor instead.
 func (*FilterPlan) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FilterPlan) GetKinds() []*KindPlan {
@@ -2135,7 +3170,7 @@ type KindPlan struct {
 
 func (x *KindPlan) Reset() {
 	*x = KindPlan{}
-	mi := &file_clew_v1_event_proto_msgTypes[13]
+	mi := &file_clew_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +3182,7 @@ func (x *KindPlan) String() string {
 func (*KindPlan) ProtoMessage() {}
 
 func (x *KindPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[13]
+	mi := &file_clew_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +3195,7 @@ func (x *KindPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindPlan.ProtoReflect.Descriptor instead.
 func (*KindPlan) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KindPlan) GetKind() uint32 {
@@ -2202,7 +3237,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_clew_v1_event_proto_msgTypes[14]
+	mi := &file_clew_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +3249,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[14]
+	mi := &file_clew_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +3262,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SnapshotEnd) GetProcesses() uint64 {
@@ -2262,7 +3297,7 @@ type RestoredState struct {
 
 func (x *RestoredState) Reset() {
 	*x = RestoredState{}
-	mi := &file_clew_v1_event_proto_msgTypes[15]
+	mi := &file_clew_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +3309,7 @@ func (x *RestoredState) String() string {
 func (*RestoredState) ProtoMessage() {}
 
 func (x *RestoredState) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[15]
+	mi := &file_clew_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +3322,7 @@ func (x *RestoredState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoredState.ProtoReflect.Descriptor instead.
 func (*RestoredState) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RestoredState) GetRun() uint64 {
@@ -2359,7 +3394,7 @@ type Carried struct {
 
 func (x *Carried) Reset() {
 	*x = Carried{}
-	mi := &file_clew_v1_event_proto_msgTypes[16]
+	mi := &file_clew_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +3406,7 @@ func (x *Carried) String() string {
 func (*Carried) ProtoMessage() {}
 
 func (x *Carried) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[16]
+	mi := &file_clew_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +3419,7 @@ func (x *Carried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Carried.ProtoReflect.Descriptor instead.
 func (*Carried) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Carried) GetProcess() *Ref {
@@ -2424,7 +3459,7 @@ type HotWrite struct {
 
 func (x *HotWrite) Reset() {
 	*x = HotWrite{}
-	mi := &file_clew_v1_event_proto_msgTypes[17]
+	mi := &file_clew_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +3471,7 @@ func (x *HotWrite) String() string {
 func (*HotWrite) ProtoMessage() {}
 
 func (x *HotWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[17]
+	mi := &file_clew_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +3484,7 @@ func (x *HotWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotWrite.ProtoReflect.Descriptor instead.
 func (*HotWrite) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HotWrite) GetPath() string {
@@ -2516,7 +3551,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_clew_v1_event_proto_msgTypes[18]
+	mi := &file_clew_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +3563,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[18]
+	mi := &file_clew_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +3576,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Answer) GetQuestion() string {
@@ -2586,7 +3621,7 @@ type Lost struct {
 
 func (x *Lost) Reset() {
 	*x = Lost{}
-	mi := &file_clew_v1_event_proto_msgTypes[19]
+	mi := &file_clew_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +3633,7 @@ func (x *Lost) String() string {
 func (*Lost) ProtoMessage() {}
 
 func (x *Lost) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[19]
+	mi := &file_clew_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +3646,7 @@ func (x *Lost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lost.ProtoReflect.Descriptor instead.
 func (*Lost) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Lost) GetKind() uint32 {
@@ -2669,7 +3704,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_clew_v1_event_proto_msgTypes[20]
+	mi := &file_clew_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +3716,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[20]
+	mi := &file_clew_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +3729,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Canary) GetNonce() uint64 {
@@ -2735,7 +3770,7 @@ type StreamRecord struct {
 
 func (x *StreamRecord) Reset() {
 	*x = StreamRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[21]
+	mi := &file_clew_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +3782,7 @@ func (x *StreamRecord) String() string {
 func (*StreamRecord) ProtoMessage() {}
 
 func (x *StreamRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[21]
+	mi := &file_clew_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2760,7 +3795,7 @@ func (x *StreamRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRecord.ProtoReflect.Descriptor instead.
 func (*StreamRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StreamRecord) GetSeq() uint64 {
@@ -2867,7 +3902,7 @@ type SpoolRecord struct {
 
 func (x *SpoolRecord) Reset() {
 	*x = SpoolRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[22]
+	mi := &file_clew_v1_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +3914,7 @@ func (x *SpoolRecord) String() string {
 func (*SpoolRecord) ProtoMessage() {}
 
 func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[22]
+	mi := &file_clew_v1_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +3927,7 @@ func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolRecord.ProtoReflect.Descriptor instead.
 func (*SpoolRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SpoolRecord) GetSeq() uint64 {
@@ -2965,6 +4000,133 @@ func (x *SpoolRecord) GetCanary() *Canary {
 	return nil
 }
 
+// The session of a person that a process descends from.
+type UserSession struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who ran kubectl exec.
+	K8SUsername string `protobuf:"bytes,1,opt,name=k8s_username,json=k8sUsername,proto3" json:"k8s_username,omitempty"`
+	// Id of that user.
+	K8SUid string `protobuf:"bytes,2,opt,name=k8s_uid,json=k8sUid,proto3" json:"k8s_uid,omitempty"`
+	// Groups of that user.
+	K8SGroups []string `protobuf:"bytes,3,rep,name=k8s_groups,json=k8sGroups,proto3" json:"k8s_groups,omitempty"`
+	// User who logged in.
+	SshUsername string `protobuf:"bytes,4,opt,name=ssh_username,json=sshUsername,proto3" json:"ssh_username,omitempty"`
+	// Port the client came from.
+	SshPort uint32 `protobuf:"varint,5,opt,name=ssh_port,json=sshPort,proto3" json:"ssh_port,omitempty"`
+	// Address the client came from.
+	SshClientIp []byte `protobuf:"bytes,6,opt,name=ssh_client_ip,json=sshClientIp,proto3" json:"ssh_client_ip,omitempty"`
+	// How the user proved who it is: SSH_AUTH_METHOD_PASSWORD, SSH_AUTH_METHOD_PUBLIC_KEY.
+	SshAuthMethod int64 `protobuf:"varint,7,opt,name=ssh_auth_method,json=sshAuthMethod,proto3" json:"ssh_auth_method,omitempty"`
+	// Fingerprint of the public key.
+	SshPublicKey string `protobuf:"bytes,8,opt,name=ssh_public_key,json=sshPublicKey,proto3" json:"ssh_public_key,omitempty"`
+	// Id of the session.
+	Id string `protobuf:"bytes,9,opt,name=id,proto3" json:"id,omitempty"`
+	// k8s or ssh.
+	SessionType   string `protobuf:"bytes,10,opt,name=session_type,json=sessionType,proto3" json:"session_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserSession) Reset() {
+	*x = UserSession{}
+	mi := &file_clew_v1_event_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserSession) ProtoMessage() {}
+
+func (x *UserSession) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserSession.ProtoReflect.Descriptor instead.
+func (*UserSession) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *UserSession) GetK8SUsername() string {
+	if x != nil {
+		return x.K8SUsername
+	}
+	return ""
+}
+
+func (x *UserSession) GetK8SUid() string {
+	if x != nil {
+		return x.K8SUid
+	}
+	return ""
+}
+
+func (x *UserSession) GetK8SGroups() []string {
+	if x != nil {
+		return x.K8SGroups
+	}
+	return nil
+}
+
+func (x *UserSession) GetSshUsername() string {
+	if x != nil {
+		return x.SshUsername
+	}
+	return ""
+}
+
+func (x *UserSession) GetSshPort() uint32 {
+	if x != nil {
+		return x.SshPort
+	}
+	return 0
+}
+
+func (x *UserSession) GetSshClientIp() []byte {
+	if x != nil {
+		return x.SshClientIp
+	}
+	return nil
+}
+
+func (x *UserSession) GetSshAuthMethod() int64 {
+	if x != nil {
+		return x.SshAuthMethod
+	}
+	return 0
+}
+
+func (x *UserSession) GetSshPublicKey() string {
+	if x != nil {
+		return x.SshPublicKey
+	}
+	return ""
+}
+
+func (x *UserSession) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UserSession) GetSessionType() string {
+	if x != nil {
+		return x.SessionType
+	}
+	return ""
+}
+
 // A process was created. Not a SECL kind, it feeds the process table.
 type Fork struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2976,7 +4138,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_clew_v1_event_proto_msgTypes[23]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2988,7 +4150,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[23]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3001,7 +4163,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Fork) GetChild() *Process {
@@ -3024,7 +4186,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_clew_v1_event_proto_msgTypes[24]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +4198,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[24]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +4211,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Exec) GetImage() *Process {
@@ -3079,7 +4241,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_clew_v1_event_proto_msgTypes[25]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3091,7 +4253,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[25]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3104,7 +4266,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{25}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Exit) GetCause() int64 {
@@ -3142,7 +4304,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_clew_v1_event_proto_msgTypes[26]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +4316,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[26]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +4329,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Open) GetFile() *File {
@@ -3222,14 +4384,16 @@ type Unlink struct {
 	// Path as the caller gave it.
 	SyscallPath string `protobuf:"bytes,3,opt,name=syscall_path,json=syscallPath,proto3" json:"syscall_path,omitempty"`
 	// Return value.
-	Retval        int64 `protobuf:"varint,4,opt,name=retval,proto3" json:"retval,omitempty"`
+	Retval int64 `protobuf:"varint,4,opt,name=retval,proto3" json:"retval,omitempty"`
+	// Directory descriptor as the caller gave it; AT_FDCWD is the working directory.
+	SyscallDirfd  int64 `protobuf:"varint,5,opt,name=syscall_dirfd,json=syscallDirfd,proto3" json:"syscall_dirfd,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Unlink) Reset() {
 	*x = Unlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +4405,7 @@ func (x *Unlink) String() string {
 func (*Unlink) ProtoMessage() {}
 
 func (x *Unlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +4418,7 @@ func (x *Unlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlink.ProtoReflect.Descriptor instead.
 func (*Unlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Unlink) GetFile() *File {
@@ -3285,6 +4449,13 @@ func (x *Unlink) GetRetval() int64 {
 	return 0
 }
 
+func (x *Unlink) GetSyscallDirfd() int64 {
+	if x != nil {
+		return x.SyscallDirfd
+	}
+	return 0
+}
+
 // A file was renamed.
 type Rename struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3304,7 +4475,7 @@ type Rename struct {
 
 func (x *Rename) Reset() {
 	*x = Rename{}
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3316,7 +4487,7 @@ func (x *Rename) String() string {
 func (*Rename) ProtoMessage() {}
 
 func (x *Rename) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +4500,7 @@ func (x *Rename) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rename.ProtoReflect.Descriptor instead.
 func (*Rename) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Rename) GetFile() *File {
@@ -3386,7 +4557,7 @@ type Chmod struct {
 
 func (x *Chmod) Reset() {
 	*x = Chmod{}
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +4569,7 @@ func (x *Chmod) String() string {
 func (*Chmod) ProtoMessage() {}
 
 func (x *Chmod) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +4582,7 @@ func (x *Chmod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chmod.ProtoReflect.Descriptor instead.
 func (*Chmod) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Chmod) GetFile() *File {
@@ -3476,7 +4647,7 @@ type Chown struct {
 
 func (x *Chown) Reset() {
 	*x = Chown{}
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +4659,7 @@ func (x *Chown) String() string {
 func (*Chown) ProtoMessage() {}
 
 func (x *Chown) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +4672,7 @@ func (x *Chown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chown.ProtoReflect.Descriptor instead.
 func (*Chown) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Chown) GetFile() *File {
@@ -3586,7 +4757,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3598,7 +4769,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3611,7 +4782,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Link) GetFile() *File {
@@ -3664,7 +4835,7 @@ type Symlink struct {
 
 func (x *Symlink) Reset() {
 	*x = Symlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3676,7 +4847,7 @@ func (x *Symlink) String() string {
 func (*Symlink) ProtoMessage() {}
 
 func (x *Symlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3689,7 +4860,7 @@ func (x *Symlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Symlink.ProtoReflect.Descriptor instead.
 func (*Symlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Symlink) GetFile() *File {
@@ -3728,7 +4899,7 @@ type Connect struct {
 
 func (x *Connect) Reset() {
 	*x = Connect{}
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +4911,7 @@ func (x *Connect) String() string {
 func (*Connect) ProtoMessage() {}
 
 func (x *Connect) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +4924,7 @@ func (x *Connect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connect.ProtoReflect.Descriptor instead.
 func (*Connect) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Connect) GetAddr() *Address {
@@ -3792,7 +4963,7 @@ type Accept struct {
 
 func (x *Accept) Reset() {
 	*x = Accept{}
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3804,7 +4975,7 @@ func (x *Accept) String() string {
 func (*Accept) ProtoMessage() {}
 
 func (x *Accept) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3817,7 +4988,7 @@ func (x *Accept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accept.ProtoReflect.Descriptor instead.
 func (*Accept) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Accept) GetAddr() *Address {
@@ -3856,7 +5027,7 @@ type Bind struct {
 
 func (x *Bind) Reset() {
 	*x = Bind{}
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3868,7 +5039,7 @@ func (x *Bind) String() string {
 func (*Bind) ProtoMessage() {}
 
 func (x *Bind) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3881,7 +5052,7 @@ func (x *Bind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bind.ProtoReflect.Descriptor instead.
 func (*Bind) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Bind) GetAddr() *Address {
@@ -3930,7 +5101,7 @@ type Setuid struct {
 
 func (x *Setuid) Reset() {
 	*x = Setuid{}
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3942,7 +5113,7 @@ func (x *Setuid) String() string {
 func (*Setuid) ProtoMessage() {}
 
 func (x *Setuid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3955,7 +5126,7 @@ func (x *Setuid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setuid.ProtoReflect.Descriptor instead.
 func (*Setuid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Setuid) GetUid() uint32 {
@@ -4035,7 +5206,7 @@ type Setgid struct {
 
 func (x *Setgid) Reset() {
 	*x = Setgid{}
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4047,7 +5218,7 @@ func (x *Setgid) String() string {
 func (*Setgid) ProtoMessage() {}
 
 func (x *Setgid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4060,7 +5231,7 @@ func (x *Setgid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setgid.ProtoReflect.Descriptor instead.
 func (*Setgid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Setgid) GetGid() uint32 {
@@ -4124,7 +5295,7 @@ type CgroupWrite struct {
 
 func (x *CgroupWrite) Reset() {
 	*x = CgroupWrite{}
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4136,7 +5307,7 @@ func (x *CgroupWrite) String() string {
 func (*CgroupWrite) ProtoMessage() {}
 
 func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4149,7 +5320,7 @@ func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CgroupWrite.ProtoReflect.Descriptor instead.
 func (*CgroupWrite) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CgroupWrite) GetFile() *File {
@@ -4204,7 +5375,7 @@ type Mkdir struct {
 
 func (x *Mkdir) Reset() {
 	*x = Mkdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +5387,7 @@ func (x *Mkdir) String() string {
 func (*Mkdir) ProtoMessage() {}
 
 func (x *Mkdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +5400,7 @@ func (x *Mkdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mkdir.ProtoReflect.Descriptor instead.
 func (*Mkdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Mkdir) GetFile() *File {
@@ -4275,7 +5446,7 @@ type Rmdir struct {
 
 func (x *Rmdir) Reset() {
 	*x = Rmdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4287,7 +5458,7 @@ func (x *Rmdir) String() string {
 func (*Rmdir) ProtoMessage() {}
 
 func (x *Rmdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4300,7 +5471,7 @@ func (x *Rmdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rmdir.ProtoReflect.Descriptor instead.
 func (*Rmdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Rmdir) GetFile() *File {
@@ -4324,6 +5495,2447 @@ func (x *Rmdir) GetRetval() int64 {
 	return 0
 }
 
+// The working directory was changed.
+type Chdir struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new working directory.
+	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Path as the caller gave it.
+	SyscallPath string `protobuf:"bytes,2,opt,name=syscall_path,json=syscallPath,proto3" json:"syscall_path,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,3,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Chdir) Reset() {
+	*x = Chdir{}
+	mi := &file_clew_v1_event_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Chdir) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Chdir) ProtoMessage() {}
+
+func (x *Chdir) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Chdir.ProtoReflect.Descriptor instead.
+func (*Chdir) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Chdir) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *Chdir) GetSyscallPath() string {
+	if x != nil {
+		return x.SyscallPath
+	}
+	return ""
+}
+
+func (x *Chdir) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// A file system became visible at a directory.
+type Mount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Directory it was mounted on.
+	MountpointPath string `protobuf:"bytes,1,opt,name=mountpoint_path,json=mountpointPath,proto3" json:"mountpoint_path,omitempty"`
+	// Path of what was mounted, for a bind mount.
+	SourcePath string `protobuf:"bytes,2,opt,name=source_path,json=sourcePath,proto3" json:"source_path,omitempty"`
+	// Path of the mount's root inside its file system.
+	RootPath string `protobuf:"bytes,3,opt,name=root_path,json=rootPath,proto3" json:"root_path,omitempty"`
+	// Type of the file system.
+	FsType string `protobuf:"bytes,4,opt,name=fs_type,json=fsType,proto3" json:"fs_type,omitempty"`
+	// Mount point as the caller gave it.
+	SyscallMountpointPath string `protobuf:"bytes,5,opt,name=syscall_mountpoint_path,json=syscallMountpointPath,proto3" json:"syscall_mountpoint_path,omitempty"`
+	// Source as the caller gave it.
+	SyscallSourcePath string `protobuf:"bytes,6,opt,name=syscall_source_path,json=syscallSourcePath,proto3" json:"syscall_source_path,omitempty"`
+	// Type as the caller gave it.
+	SyscallFsType string `protobuf:"bytes,7,opt,name=syscall_fs_type,json=syscallFsType,proto3" json:"syscall_fs_type,omitempty"`
+	// Mount flags as the caller gave them (MS_*).
+	Flags uint64 `protobuf:"varint,8,opt,name=flags,proto3" json:"flags,omitempty"`
+	// The mount is attached to no directory.
+	Detached bool `protobuf:"varint,9,opt,name=detached,proto3" json:"detached,omitempty"`
+	// No path of its namespace leads to the mount.
+	Hidden bool `protobuf:"varint,10,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,11,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_clew_v1_event_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Mount) GetMountpointPath() string {
+	if x != nil {
+		return x.MountpointPath
+	}
+	return ""
+}
+
+func (x *Mount) GetSourcePath() string {
+	if x != nil {
+		return x.SourcePath
+	}
+	return ""
+}
+
+func (x *Mount) GetRootPath() string {
+	if x != nil {
+		return x.RootPath
+	}
+	return ""
+}
+
+func (x *Mount) GetFsType() string {
+	if x != nil {
+		return x.FsType
+	}
+	return ""
+}
+
+func (x *Mount) GetSyscallMountpointPath() string {
+	if x != nil {
+		return x.SyscallMountpointPath
+	}
+	return ""
+}
+
+func (x *Mount) GetSyscallSourcePath() string {
+	if x != nil {
+		return x.SyscallSourcePath
+	}
+	return ""
+}
+
+func (x *Mount) GetSyscallFsType() string {
+	if x != nil {
+		return x.SyscallFsType
+	}
+	return ""
+}
+
+func (x *Mount) GetFlags() uint64 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Mount) GetDetached() bool {
+	if x != nil {
+		return x.Detached
+	}
+	return false
+}
+
+func (x *Mount) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
+}
+
+func (x *Mount) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// A file system was unmounted. An addition of ours, no kind of SECL.
+type Umount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Directory it was mounted on, as the caller gave it.
+	MountpointPath string `protobuf:"bytes,1,opt,name=mountpoint_path,json=mountpointPath,proto3" json:"mountpoint_path,omitempty"`
+	// MNT_FORCE, MNT_DETACH…
+	Flags int64 `protobuf:"varint,2,opt,name=flags,proto3" json:"flags,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,3,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Umount) Reset() {
+	*x = Umount{}
+	mi := &file_clew_v1_event_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Umount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Umount) ProtoMessage() {}
+
+func (x *Umount) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Umount.ProtoReflect.Descriptor instead.
+func (*Umount) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *Umount) GetMountpointPath() string {
+	if x != nil {
+		return x.MountpointPath
+	}
+	return ""
+}
+
+func (x *Umount) GetFlags() int64 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Umount) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// An extended attribute of a file was set.
+type Setxattr struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file.
+	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Name of the attribute with its namespace: security.capability.
+	FileDestinationName string `protobuf:"bytes,2,opt,name=file_destination_name,json=fileDestinationName,proto3" json:"file_destination_name,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,3,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setxattr) Reset() {
+	*x = Setxattr{}
+	mi := &file_clew_v1_event_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setxattr) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setxattr) ProtoMessage() {}
+
+func (x *Setxattr) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setxattr.ProtoReflect.Descriptor instead.
+func (*Setxattr) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Setxattr) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *Setxattr) GetFileDestinationName() string {
+	if x != nil {
+		return x.FileDestinationName
+	}
+	return ""
+}
+
+func (x *Setxattr) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// An extended attribute of a file was removed.
+type Removexattr struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file.
+	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Name of the attribute with its namespace: security.capability.
+	FileDestinationName string `protobuf:"bytes,2,opt,name=file_destination_name,json=fileDestinationName,proto3" json:"file_destination_name,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,3,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Removexattr) Reset() {
+	*x = Removexattr{}
+	mi := &file_clew_v1_event_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Removexattr) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Removexattr) ProtoMessage() {}
+
+func (x *Removexattr) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Removexattr.ProtoReflect.Descriptor instead.
+func (*Removexattr) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Removexattr) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *Removexattr) GetFileDestinationName() string {
+	if x != nil {
+		return x.FileDestinationName
+	}
+	return ""
+}
+
+func (x *Removexattr) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// Data was moved between a file and a pipe without a copy.
+type Splice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file that is not the pipe.
+	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Flags of the pipe's last buffer when the call began (PIPE_BUF_FLAG_*).
+	PipeEntryFlag int64 `protobuf:"varint,2,opt,name=pipe_entry_flag,json=pipeEntryFlag,proto3" json:"pipe_entry_flag,omitempty"`
+	// Flags of the pipe's last buffer when the call ended (PIPE_BUF_FLAG_*).
+	PipeExitFlag int64 `protobuf:"varint,3,opt,name=pipe_exit_flag,json=pipeExitFlag,proto3" json:"pipe_exit_flag,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,4,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Splice) Reset() {
+	*x = Splice{}
+	mi := &file_clew_v1_event_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Splice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Splice) ProtoMessage() {}
+
+func (x *Splice) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Splice.ProtoReflect.Descriptor instead.
+func (*Splice) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *Splice) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *Splice) GetPipeEntryFlag() int64 {
+	if x != nil {
+		return x.PipeEntryFlag
+	}
+	return 0
+}
+
+func (x *Splice) GetPipeExitFlag() int64 {
+	if x != nil {
+		return x.PipeExitFlag
+	}
+	return 0
+}
+
+func (x *Splice) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// The times of a file were set.
+type Utimes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file.
+	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Path as the caller gave it.
+	SyscallPath string `protobuf:"bytes,2,opt,name=syscall_path,json=syscallPath,proto3" json:"syscall_path,omitempty"`
+	// Access time asked for, ns since the epoch; 0 for now.
+	Atime int64 `protobuf:"varint,3,opt,name=atime,proto3" json:"atime,omitempty"`
+	// Modification time asked for, ns since the epoch; 0 for now.
+	Mtime int64 `protobuf:"varint,4,opt,name=mtime,proto3" json:"mtime,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,5,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Utimes) Reset() {
+	*x = Utimes{}
+	mi := &file_clew_v1_event_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Utimes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Utimes) ProtoMessage() {}
+
+func (x *Utimes) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Utimes.ProtoReflect.Descriptor instead.
+func (*Utimes) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Utimes) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *Utimes) GetSyscallPath() string {
+	if x != nil {
+		return x.SyscallPath
+	}
+	return ""
+}
+
+func (x *Utimes) GetAtime() int64 {
+	if x != nil {
+		return x.Atime
+	}
+	return 0
+}
+
+func (x *Utimes) GetMtime() int64 {
+	if x != nil {
+		return x.Mtime
+	}
+	return 0
+}
+
+func (x *Utimes) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// The capabilities of the process were changed.
+type Capset struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Effective capability mask afterwards.
+	CapEffective uint64 `protobuf:"varint,1,opt,name=cap_effective,json=capEffective,proto3" json:"cap_effective,omitempty"`
+	// Permitted capability mask afterwards.
+	CapPermitted  uint64 `protobuf:"varint,2,opt,name=cap_permitted,json=capPermitted,proto3" json:"cap_permitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capset) Reset() {
+	*x = Capset{}
+	mi := &file_clew_v1_event_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capset) ProtoMessage() {}
+
+func (x *Capset) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capset.ProtoReflect.Descriptor instead.
+func (*Capset) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Capset) GetCapEffective() uint64 {
+	if x != nil {
+		return x.CapEffective
+	}
+	return 0
+}
+
+func (x *Capset) GetCapPermitted() uint64 {
+	if x != nil {
+		return x.CapPermitted
+	}
+	return 0
+}
+
+// A signal was sent.
+type SignalSent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the signal.
+	Type int64 `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	// The process it was sent to.
+	Target *Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// Return value; negative error number.
+	Retval int64 `protobuf:"varint,3,opt,name=retval,proto3" json:"retval,omitempty"`
+	// Process id as the caller gave it; 0 and less name groups.
+	PidGiven      int64 `protobuf:"varint,4,opt,name=pid_given,json=pidGiven,proto3" json:"pid_given,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalSent) Reset() {
+	*x = SignalSent{}
+	mi := &file_clew_v1_event_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalSent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalSent) ProtoMessage() {}
+
+func (x *SignalSent) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalSent.ProtoReflect.Descriptor instead.
+func (*SignalSent) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *SignalSent) GetType() int64 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *SignalSent) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *SignalSent) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+func (x *SignalSent) GetPidGiven() int64 {
+	if x != nil {
+		return x.PidGiven
+	}
+	return 0
+}
+
+// A resource limit was changed.
+type Setrlimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// RLIMIT_CORE, RLIMIT_NPROC…
+	Resource int64 `protobuf:"varint,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	// New soft limit.
+	RlimCur uint64 `protobuf:"varint,2,opt,name=rlim_cur,json=rlimCur,proto3" json:"rlim_cur,omitempty"`
+	// New hard limit.
+	RlimMax uint64 `protobuf:"varint,3,opt,name=rlim_max,json=rlimMax,proto3" json:"rlim_max,omitempty"`
+	// The process whose limit it is.
+	Target *Target `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,5,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setrlimit) Reset() {
+	*x = Setrlimit{}
+	mi := &file_clew_v1_event_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setrlimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setrlimit) ProtoMessage() {}
+
+func (x *Setrlimit) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setrlimit.ProtoReflect.Descriptor instead.
+func (*Setrlimit) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *Setrlimit) GetResource() int64 {
+	if x != nil {
+		return x.Resource
+	}
+	return 0
+}
+
+func (x *Setrlimit) GetRlimCur() uint64 {
+	if x != nil {
+		return x.RlimCur
+	}
+	return 0
+}
+
+func (x *Setrlimit) GetRlimMax() uint64 {
+	if x != nil {
+		return x.RlimMax
+	}
+	return 0
+}
+
+func (x *Setrlimit) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Setrlimit) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// Summary of the capabilities a process asked for and used since the last one.
+type Capabilities struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Mask of capabilities that were checked for.
+	Attempted uint64 `protobuf:"varint,1,opt,name=attempted,proto3" json:"attempted,omitempty"`
+	// Mask of capabilities that were granted.
+	Used          uint64 `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capabilities) Reset() {
+	*x = Capabilities{}
+	mi := &file_clew_v1_event_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capabilities) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capabilities) ProtoMessage() {}
+
+func (x *Capabilities) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
+func (*Capabilities) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Capabilities) GetAttempted() uint64 {
+	if x != nil {
+		return x.Attempted
+	}
+	return 0
+}
+
+func (x *Capabilities) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+// A property of the process was changed by prctl(2).
+type Prctl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PR_SET_NAME, PR_SET_DUMPABLE…
+	Option int64 `protobuf:"varint,1,opt,name=option,proto3" json:"option,omitempty"`
+	// Name given with PR_SET_NAME.
+	NewName string `protobuf:"bytes,2,opt,name=new_name,json=newName,proto3" json:"new_name,omitempty"`
+	// The name given was longer than the kernel keeps.
+	IsNameTruncated bool `protobuf:"varint,3,opt,name=is_name_truncated,json=isNameTruncated,proto3" json:"is_name_truncated,omitempty"`
+	// Return value; negative error number.
+	Retval int64 `protobuf:"varint,4,opt,name=retval,proto3" json:"retval,omitempty"`
+	// Second argument of the call.
+	Arg           uint64 `protobuf:"varint,5,opt,name=arg,proto3" json:"arg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prctl) Reset() {
+	*x = Prctl{}
+	mi := &file_clew_v1_event_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prctl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prctl) ProtoMessage() {}
+
+func (x *Prctl) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prctl.ProtoReflect.Descriptor instead.
+func (*Prctl) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Prctl) GetOption() int64 {
+	if x != nil {
+		return x.Option
+	}
+	return 0
+}
+
+func (x *Prctl) GetNewName() string {
+	if x != nil {
+		return x.NewName
+	}
+	return ""
+}
+
+func (x *Prctl) GetIsNameTruncated() bool {
+	if x != nil {
+		return x.IsNameTruncated
+	}
+	return false
+}
+
+func (x *Prctl) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+func (x *Prctl) GetArg() uint64 {
+	if x != nil {
+		return x.Arg
+	}
+	return 0
+}
+
+// A bpf(2) command was issued.
+type BPF struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// BPF_PROG_LOAD, BPF_MAP_CREATE…
+	Cmd int64 `protobuf:"varint,1,opt,name=cmd,proto3" json:"cmd,omitempty"`
+	// Name of the map, at most 15 bytes.
+	MapName string `protobuf:"bytes,2,opt,name=map_name,json=mapName,proto3" json:"map_name,omitempty"`
+	// BPF_MAP_TYPE_HASH…
+	MapType int64 `protobuf:"varint,3,opt,name=map_type,json=mapType,proto3" json:"map_type,omitempty"`
+	// Name of the program, at most 15 bytes.
+	ProgName string `protobuf:"bytes,4,opt,name=prog_name,json=progName,proto3" json:"prog_name,omitempty"`
+	// Digest of its instructions in hexadecimal.
+	ProgTag string `protobuf:"bytes,5,opt,name=prog_tag,json=progTag,proto3" json:"prog_tag,omitempty"`
+	// BPF_PROG_TYPE_KPROBE…
+	ProgType int64 `protobuf:"varint,6,opt,name=prog_type,json=progType,proto3" json:"prog_type,omitempty"`
+	// BPF_TRACE_FENTRY…
+	ProgAttachType int64 `protobuf:"varint,7,opt,name=prog_attach_type,json=progAttachType,proto3" json:"prog_attach_type,omitempty"`
+	// Numbers of the helper functions it calls.
+	ProgHelpers []int64 `protobuf:"varint,8,rep,packed,name=prog_helpers,json=progHelpers,proto3" json:"prog_helpers,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,9,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BPF) Reset() {
+	*x = BPF{}
+	mi := &file_clew_v1_event_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BPF) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BPF) ProtoMessage() {}
+
+func (x *BPF) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BPF.ProtoReflect.Descriptor instead.
+func (*BPF) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *BPF) GetCmd() int64 {
+	if x != nil {
+		return x.Cmd
+	}
+	return 0
+}
+
+func (x *BPF) GetMapName() string {
+	if x != nil {
+		return x.MapName
+	}
+	return ""
+}
+
+func (x *BPF) GetMapType() int64 {
+	if x != nil {
+		return x.MapType
+	}
+	return 0
+}
+
+func (x *BPF) GetProgName() string {
+	if x != nil {
+		return x.ProgName
+	}
+	return ""
+}
+
+func (x *BPF) GetProgTag() string {
+	if x != nil {
+		return x.ProgTag
+	}
+	return ""
+}
+
+func (x *BPF) GetProgType() int64 {
+	if x != nil {
+		return x.ProgType
+	}
+	return 0
+}
+
+func (x *BPF) GetProgAttachType() int64 {
+	if x != nil {
+		return x.ProgAttachType
+	}
+	return 0
+}
+
+func (x *BPF) GetProgHelpers() []int64 {
+	if x != nil {
+		return x.ProgHelpers
+	}
+	return nil
+}
+
+func (x *BPF) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// A kernel module was loaded.
+type LoadModule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The module's file, when it came from one.
+	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Name of the module.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Parameters given.
+	Argv []string `protobuf:"bytes,3,rep,name=argv,proto3" json:"argv,omitempty"`
+	// A capture limit cut the parameters.
+	ArgsTruncated bool `protobuf:"varint,4,opt,name=args_truncated,json=argsTruncated,proto3" json:"args_truncated,omitempty"`
+	// The module came from memory and not from a file.
+	LoadedFromMemory bool `protobuf:"varint,5,opt,name=loaded_from_memory,json=loadedFromMemory,proto3" json:"loaded_from_memory,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,6,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadModule) Reset() {
+	*x = LoadModule{}
+	mi := &file_clew_v1_event_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadModule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadModule) ProtoMessage() {}
+
+func (x *LoadModule) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadModule.ProtoReflect.Descriptor instead.
+func (*LoadModule) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *LoadModule) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *LoadModule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LoadModule) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *LoadModule) GetArgsTruncated() bool {
+	if x != nil {
+		return x.ArgsTruncated
+	}
+	return false
+}
+
+func (x *LoadModule) GetLoadedFromMemory() bool {
+	if x != nil {
+		return x.LoadedFromMemory
+	}
+	return false
+}
+
+func (x *LoadModule) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// A kernel module was removed.
+type UnloadModule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the module.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,2,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnloadModule) Reset() {
+	*x = UnloadModule{}
+	mi := &file_clew_v1_event_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnloadModule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnloadModule) ProtoMessage() {}
+
+func (x *UnloadModule) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnloadModule.ProtoReflect.Descriptor instead.
+func (*UnloadModule) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *UnloadModule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UnloadModule) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// Memory or a file was mapped.
+type Mmap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The mapped file, empty for anonymous memory.
+	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// PROT_READ, PROT_WRITE, PROT_EXEC.
+	Protection int64 `protobuf:"varint,2,opt,name=protection,proto3" json:"protection,omitempty"`
+	// MAP_PRIVATE, MAP_ANONYMOUS…
+	Flags int64 `protobuf:"varint,3,opt,name=flags,proto3" json:"flags,omitempty"`
+	// Return value; negative error number.
+	Retval int64 `protobuf:"varint,4,opt,name=retval,proto3" json:"retval,omitempty"`
+	// Where it was mapped.
+	Addr uint64 `protobuf:"varint,5,opt,name=addr,proto3" json:"addr,omitempty"`
+	// How many bytes.
+	Len uint64 `protobuf:"varint,6,opt,name=len,proto3" json:"len,omitempty"`
+	// Where in the file.
+	Offset        uint64 `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mmap) Reset() {
+	*x = Mmap{}
+	mi := &file_clew_v1_event_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mmap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mmap) ProtoMessage() {}
+
+func (x *Mmap) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mmap.ProtoReflect.Descriptor instead.
+func (*Mmap) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *Mmap) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *Mmap) GetProtection() int64 {
+	if x != nil {
+		return x.Protection
+	}
+	return 0
+}
+
+func (x *Mmap) GetFlags() int64 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Mmap) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+func (x *Mmap) GetAddr() uint64 {
+	if x != nil {
+		return x.Addr
+	}
+	return 0
+}
+
+func (x *Mmap) GetLen() uint64 {
+	if x != nil {
+		return x.Len
+	}
+	return 0
+}
+
+func (x *Mmap) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// The protection of mapped memory was changed.
+type Mprotect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was allowed before: VM_READ, VM_WRITE, VM_EXEC…
+	VmProtection int64 `protobuf:"varint,1,opt,name=vm_protection,json=vmProtection,proto3" json:"vm_protection,omitempty"`
+	// PROT_READ, PROT_WRITE, PROT_EXEC.
+	ReqProtection int64 `protobuf:"varint,2,opt,name=req_protection,json=reqProtection,proto3" json:"req_protection,omitempty"`
+	// Return value; negative error number.
+	Retval int64 `protobuf:"varint,3,opt,name=retval,proto3" json:"retval,omitempty"`
+	// Where it begins.
+	Addr uint64 `protobuf:"varint,4,opt,name=addr,proto3" json:"addr,omitempty"`
+	// How many bytes.
+	Len           uint64 `protobuf:"varint,5,opt,name=len,proto3" json:"len,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mprotect) Reset() {
+	*x = Mprotect{}
+	mi := &file_clew_v1_event_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mprotect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mprotect) ProtoMessage() {}
+
+func (x *Mprotect) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mprotect.ProtoReflect.Descriptor instead.
+func (*Mprotect) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *Mprotect) GetVmProtection() int64 {
+	if x != nil {
+		return x.VmProtection
+	}
+	return 0
+}
+
+func (x *Mprotect) GetReqProtection() int64 {
+	if x != nil {
+		return x.ReqProtection
+	}
+	return 0
+}
+
+func (x *Mprotect) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+func (x *Mprotect) GetAddr() uint64 {
+	if x != nil {
+		return x.Addr
+	}
+	return 0
+}
+
+func (x *Mprotect) GetLen() uint64 {
+	if x != nil {
+		return x.Len
+	}
+	return 0
+}
+
+// A process was traced by ptrace(2).
+type Ptrace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PTRACE_ATTACH, PTRACE_POKETEXT…
+	Request int64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The traced process.
+	Tracee *Target `protobuf:"bytes,2,opt,name=tracee,proto3" json:"tracee,omitempty"`
+	// Return value; negative error number.
+	Retval int64 `protobuf:"varint,3,opt,name=retval,proto3" json:"retval,omitempty"`
+	// Address given.
+	Addr          uint64 `protobuf:"varint,4,opt,name=addr,proto3" json:"addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ptrace) Reset() {
+	*x = Ptrace{}
+	mi := &file_clew_v1_event_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ptrace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ptrace) ProtoMessage() {}
+
+func (x *Ptrace) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ptrace.ProtoReflect.Descriptor instead.
+func (*Ptrace) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *Ptrace) GetRequest() int64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *Ptrace) GetTracee() *Target {
+	if x != nil {
+		return x.Tracee
+	}
+	return nil
+}
+
+func (x *Ptrace) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+func (x *Ptrace) GetAddr() uint64 {
+	if x != nil {
+		return x.Addr
+	}
+	return 0
+}
+
+// The state of SELinux was changed.
+type Selinux struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the boolean.
+	BoolName string `protobuf:"bytes,1,opt,name=bool_name,json=boolName,proto3" json:"bool_name,omitempty"`
+	// Its new state: on, off.
+	BoolState string `protobuf:"bytes,2,opt,name=bool_state,json=boolState,proto3" json:"bool_state,omitempty"`
+	// Pending booleans were put in force.
+	BoolCommitState bool `protobuf:"varint,3,opt,name=bool_commit_state,json=boolCommitState,proto3" json:"bool_commit_state,omitempty"`
+	// enforcing, permissive, disabled.
+	EnforceStatus string `protobuf:"bytes,4,opt,name=enforce_status,json=enforceStatus,proto3" json:"enforce_status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Selinux) Reset() {
+	*x = Selinux{}
+	mi := &file_clew_v1_event_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Selinux) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Selinux) ProtoMessage() {}
+
+func (x *Selinux) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Selinux.ProtoReflect.Descriptor instead.
+func (*Selinux) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *Selinux) GetBoolName() string {
+	if x != nil {
+		return x.BoolName
+	}
+	return ""
+}
+
+func (x *Selinux) GetBoolState() string {
+	if x != nil {
+		return x.BoolState
+	}
+	return ""
+}
+
+func (x *Selinux) GetBoolCommitState() bool {
+	if x != nil {
+		return x.BoolCommitState
+	}
+	return false
+}
+
+func (x *Selinux) GetEnforceStatus() string {
+	if x != nil {
+		return x.EnforceStatus
+	}
+	return ""
+}
+
+// A kernel parameter was read or written.
+type Sysctl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SYSCTL_READ, SYSCTL_WRITE.
+	Action int64 `protobuf:"varint,1,opt,name=action,proto3" json:"action,omitempty"`
+	// Its path below /proc/sys.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// A capture limit cut the name.
+	NameTruncated bool `protobuf:"varint,3,opt,name=name_truncated,json=nameTruncated,proto3" json:"name_truncated,omitempty"`
+	// Value written.
+	Value string `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	// A capture limit cut the value.
+	ValueTruncated bool `protobuf:"varint,5,opt,name=value_truncated,json=valueTruncated,proto3" json:"value_truncated,omitempty"`
+	// Value before.
+	OldValue string `protobuf:"bytes,6,opt,name=old_value,json=oldValue,proto3" json:"old_value,omitempty"`
+	// A capture limit cut the value before.
+	OldValueTruncated bool `protobuf:"varint,7,opt,name=old_value_truncated,json=oldValueTruncated,proto3" json:"old_value_truncated,omitempty"`
+	// Where in the value it was read or written.
+	FilePosition  int64 `protobuf:"varint,8,opt,name=file_position,json=filePosition,proto3" json:"file_position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sysctl) Reset() {
+	*x = Sysctl{}
+	mi := &file_clew_v1_event_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sysctl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sysctl) ProtoMessage() {}
+
+func (x *Sysctl) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
+func (*Sysctl) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *Sysctl) GetAction() int64 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *Sysctl) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Sysctl) GetNameTruncated() bool {
+	if x != nil {
+		return x.NameTruncated
+	}
+	return false
+}
+
+func (x *Sysctl) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Sysctl) GetValueTruncated() bool {
+	if x != nil {
+		return x.ValueTruncated
+	}
+	return false
+}
+
+func (x *Sysctl) GetOldValue() string {
+	if x != nil {
+		return x.OldValue
+	}
+	return ""
+}
+
+func (x *Sysctl) GetOldValueTruncated() bool {
+	if x != nil {
+		return x.OldValueTruncated
+	}
+	return false
+}
+
+func (x *Sysctl) GetFilePosition() int64 {
+	if x != nil {
+		return x.FilePosition
+	}
+	return 0
+}
+
+// The process left namespaces.
+type Unshare struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CLONE_NEWUSER, CLONE_NEWNS…
+	Flags int64 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,2,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unshare) Reset() {
+	*x = Unshare{}
+	mi := &file_clew_v1_event_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unshare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unshare) ProtoMessage() {}
+
+func (x *Unshare) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unshare.ProtoReflect.Descriptor instead.
+func (*Unshare) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *Unshare) GetFlags() int64 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Unshare) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// A socket was made.
+type Socket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// AF_INET, AF_PACKET…
+	Domain int64 `protobuf:"varint,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// SOCK_STREAM, SOCK_RAW…
+	Type int64 `protobuf:"varint,2,opt,name=type,proto3" json:"type,omitempty"`
+	// IPPROTO_TCP, IPPROTO_ICMP…
+	Protocol int64 `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,4,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Socket) Reset() {
+	*x = Socket{}
+	mi := &file_clew_v1_event_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Socket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Socket) ProtoMessage() {}
+
+func (x *Socket) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Socket.ProtoReflect.Descriptor instead.
+func (*Socket) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *Socket) GetDomain() int64 {
+	if x != nil {
+		return x.Domain
+	}
+	return 0
+}
+
+func (x *Socket) GetType() int64 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *Socket) GetProtocol() int64 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Socket) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// An option of a socket was set.
+type Setsockopt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SOCK_STREAM, SOCK_RAW…
+	SocketType int64 `protobuf:"varint,1,opt,name=socket_type,json=socketType,proto3" json:"socket_type,omitempty"`
+	// AF_INET, AF_PACKET…
+	SocketFamily int64 `protobuf:"varint,2,opt,name=socket_family,json=socketFamily,proto3" json:"socket_family,omitempty"`
+	// IPPROTO_TCP, IPPROTO_ICMP…
+	SocketProtocol int64 `protobuf:"varint,3,opt,name=socket_protocol,json=socketProtocol,proto3" json:"socket_protocol,omitempty"`
+	// SOL_SOCKET, IPPROTO_TCP…
+	Level int64 `protobuf:"varint,4,opt,name=level,proto3" json:"level,omitempty"`
+	// SO_ATTACH_FILTER, SO_MARK…
+	Optname int64 `protobuf:"varint,5,opt,name=optname,proto3" json:"optname,omitempty"`
+	// Instructions of an attached packet filter.
+	FilterLen int64 `protobuf:"varint,6,opt,name=filter_len,json=filterLen,proto3" json:"filter_len,omitempty"`
+	// A capture limit cut the filter.
+	IsFilterTruncated bool `protobuf:"varint,7,opt,name=is_filter_truncated,json=isFilterTruncated,proto3" json:"is_filter_truncated,omitempty"`
+	// Its instructions in the assembler of bpf_asm(8), one a line.
+	FilterInstructions string `protobuf:"bytes,8,opt,name=filter_instructions,json=filterInstructions,proto3" json:"filter_instructions,omitempty"`
+	// SHA-256 of its instructions in hexadecimal.
+	FilterHash string `protobuf:"bytes,9,opt,name=filter_hash,json=filterHash,proto3" json:"filter_hash,omitempty"`
+	// Constants in its instructions.
+	UsedImmediates []int64 `protobuf:"varint,10,rep,packed,name=used_immediates,json=usedImmediates,proto3" json:"used_immediates,omitempty"`
+	// Return value; negative error number.
+	Retval        int64 `protobuf:"varint,11,opt,name=retval,proto3" json:"retval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setsockopt) Reset() {
+	*x = Setsockopt{}
+	mi := &file_clew_v1_event_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setsockopt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setsockopt) ProtoMessage() {}
+
+func (x *Setsockopt) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setsockopt.ProtoReflect.Descriptor instead.
+func (*Setsockopt) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *Setsockopt) GetSocketType() int64 {
+	if x != nil {
+		return x.SocketType
+	}
+	return 0
+}
+
+func (x *Setsockopt) GetSocketFamily() int64 {
+	if x != nil {
+		return x.SocketFamily
+	}
+	return 0
+}
+
+func (x *Setsockopt) GetSocketProtocol() int64 {
+	if x != nil {
+		return x.SocketProtocol
+	}
+	return 0
+}
+
+func (x *Setsockopt) GetLevel() int64 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *Setsockopt) GetOptname() int64 {
+	if x != nil {
+		return x.Optname
+	}
+	return 0
+}
+
+func (x *Setsockopt) GetFilterLen() int64 {
+	if x != nil {
+		return x.FilterLen
+	}
+	return 0
+}
+
+func (x *Setsockopt) GetIsFilterTruncated() bool {
+	if x != nil {
+		return x.IsFilterTruncated
+	}
+	return false
+}
+
+func (x *Setsockopt) GetFilterInstructions() string {
+	if x != nil {
+		return x.FilterInstructions
+	}
+	return ""
+}
+
+func (x *Setsockopt) GetFilterHash() string {
+	if x != nil {
+		return x.FilterHash
+	}
+	return ""
+}
+
+func (x *Setsockopt) GetUsedImmediates() []int64 {
+	if x != nil {
+		return x.UsedImmediates
+	}
+	return nil
+}
+
+func (x *Setsockopt) GetRetval() int64 {
+	if x != nil {
+		return x.Retval
+	}
+	return 0
+}
+
+// A name was asked for, or an answer came.
+type DNS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the query.
+	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Name asked for, without the last dot.
+	QuestionName string `protobuf:"bytes,2,opt,name=question_name,json=questionName,proto3" json:"question_name,omitempty"`
+	// A, AAAA, TXT…
+	QuestionType int64 `protobuf:"varint,3,opt,name=question_type,json=questionType,proto3" json:"question_type,omitempty"`
+	// CLASS_INET or another.
+	QuestionClass int64 `protobuf:"varint,4,opt,name=question_class,json=questionClass,proto3" json:"question_class,omitempty"`
+	// Length of the question in bytes.
+	QuestionSize int64 `protobuf:"varint,5,opt,name=question_size,json=questionSize,proto3" json:"question_size,omitempty"`
+	// How many questions the message has.
+	QuestionCount int64 `protobuf:"varint,6,opt,name=question_count,json=questionCount,proto3" json:"question_count,omitempty"`
+	// NOERROR, NXDOMAIN…
+	ResponseCode int64 `protobuf:"varint,7,opt,name=response_code,json=responseCode,proto3" json:"response_code,omitempty"`
+	// The message is an answer.
+	IsResponse bool `protobuf:"varint,8,opt,name=is_response,json=isResponse,proto3" json:"is_response,omitempty"`
+	// Addresses the answer gave.
+	Addresses []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The packet that carried it.
+	Network       *Headers `protobuf:"bytes,10,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DNS) Reset() {
+	*x = DNS{}
+	mi := &file_clew_v1_event_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DNS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DNS) ProtoMessage() {}
+
+func (x *DNS) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DNS.ProtoReflect.Descriptor instead.
+func (*DNS) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *DNS) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *DNS) GetQuestionName() string {
+	if x != nil {
+		return x.QuestionName
+	}
+	return ""
+}
+
+func (x *DNS) GetQuestionType() int64 {
+	if x != nil {
+		return x.QuestionType
+	}
+	return 0
+}
+
+func (x *DNS) GetQuestionClass() int64 {
+	if x != nil {
+		return x.QuestionClass
+	}
+	return 0
+}
+
+func (x *DNS) GetQuestionSize() int64 {
+	if x != nil {
+		return x.QuestionSize
+	}
+	return 0
+}
+
+func (x *DNS) GetQuestionCount() int64 {
+	if x != nil {
+		return x.QuestionCount
+	}
+	return 0
+}
+
+func (x *DNS) GetResponseCode() int64 {
+	if x != nil {
+		return x.ResponseCode
+	}
+	return 0
+}
+
+func (x *DNS) GetIsResponse() bool {
+	if x != nil {
+		return x.IsResponse
+	}
+	return false
+}
+
+func (x *DNS) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *DNS) GetNetwork() *Headers {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+// An answer with an error came that no known query asked for.
+type FailedDNS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The packet that carried it.
+	Network *Headers `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	// NXDOMAIN, SERVFAIL…
+	Code          int64 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailedDNS) Reset() {
+	*x = FailedDNS{}
+	mi := &file_clew_v1_event_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailedDNS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailedDNS) ProtoMessage() {}
+
+func (x *FailedDNS) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailedDNS.ProtoReflect.Descriptor instead.
+func (*FailedDNS) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *FailedDNS) GetNetwork() *Headers {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+func (x *FailedDNS) GetCode() int64 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+// The metadata service of the cloud was asked, or answered.
+type IMDS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// request or response.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// aws, gcp, azure, ibm, oracle.
+	CloudProvider string `protobuf:"bytes,2,opt,name=cloud_provider,json=cloudProvider,proto3" json:"cloud_provider,omitempty"`
+	// Path asked for.
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// Host header of the request.
+	Host string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
+	// User agent of the request.
+	UserAgent string `protobuf:"bytes,5,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// Server header of the answer.
+	Server string `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"`
+	// The request carried a session token.
+	AwsIsImdsV2 bool `protobuf:"varint,7,opt,name=aws_is_imds_v2,json=awsIsImdsV2,proto3" json:"aws_is_imds_v2,omitempty"`
+	// Type of the credentials answered.
+	AwsSecurityCredentialsType string `protobuf:"bytes,8,opt,name=aws_security_credentials_type,json=awsSecurityCredentialsType,proto3" json:"aws_security_credentials_type,omitempty"`
+	// The packet that carried it.
+	Network       *Headers `protobuf:"bytes,9,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IMDS) Reset() {
+	*x = IMDS{}
+	mi := &file_clew_v1_event_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMDS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMDS) ProtoMessage() {}
+
+func (x *IMDS) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IMDS.ProtoReflect.Descriptor instead.
+func (*IMDS) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *IMDS) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *IMDS) GetCloudProvider() string {
+	if x != nil {
+		return x.CloudProvider
+	}
+	return ""
+}
+
+func (x *IMDS) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *IMDS) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *IMDS) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+func (x *IMDS) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *IMDS) GetAwsIsImdsV2() bool {
+	if x != nil {
+		return x.AwsIsImdsV2
+	}
+	return false
+}
+
+func (x *IMDS) GetAwsSecurityCredentialsType() string {
+	if x != nil {
+		return x.AwsSecurityCredentialsType
+	}
+	return ""
+}
+
+func (x *IMDS) GetNetwork() *Headers {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+// A packet satisfied a packet filter of some rule.
+type Packet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its headers.
+	Headers *Headers `protobuf:"bytes,1,opt,name=headers,proto3" json:"headers,omitempty"`
+	// The filter it satisfied, a pcap expression.
+	Filter string `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Version of a TLS record: TLS_1_2…
+	TlsVersion    int64 `protobuf:"varint,3,opt,name=tls_version,json=tlsVersion,proto3" json:"tls_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Packet) Reset() {
+	*x = Packet{}
+	mi := &file_clew_v1_event_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Packet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Packet) ProtoMessage() {}
+
+func (x *Packet) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Packet.ProtoReflect.Descriptor instead.
+func (*Packet) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *Packet) GetHeaders() *Headers {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Packet) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *Packet) GetTlsVersion() int64 {
+	if x != nil {
+		return x.TlsVersion
+	}
+	return 0
+}
+
+// What a process sent and received since the last such event, by flow.
+type NetworkFlowMonitor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Network device.
+	DeviceIfname string `protobuf:"bytes,1,opt,name=device_ifname,json=deviceIfname,proto3" json:"device_ifname,omitempty"`
+	// Inode of the device's network namespace.
+	DeviceNetns uint32 `protobuf:"varint,2,opt,name=device_netns,json=deviceNetns,proto3" json:"device_netns,omitempty"`
+	// The flows.
+	Flows         []*Flow `protobuf:"bytes,3,rep,name=flows,proto3" json:"flows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkFlowMonitor) Reset() {
+	*x = NetworkFlowMonitor{}
+	mi := &file_clew_v1_event_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkFlowMonitor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkFlowMonitor) ProtoMessage() {}
+
+func (x *NetworkFlowMonitor) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkFlowMonitor.ProtoReflect.Descriptor instead.
+func (*NetworkFlowMonitor) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *NetworkFlowMonitor) GetDeviceIfname() string {
+	if x != nil {
+		return x.DeviceIfname
+	}
+	return ""
+}
+
+func (x *NetworkFlowMonitor) GetDeviceNetns() uint32 {
+	if x != nil {
+		return x.DeviceNetns
+	}
+	return 0
+}
+
+func (x *NetworkFlowMonitor) GetFlows() []*Flow {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+// A function named in a rule was called.
+type Ondemand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the function; syscall: and a name for a system call.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Argument 1 as text.
+	Arg1Str string `protobuf:"bytes,2,opt,name=arg1_str,json=arg1Str,proto3" json:"arg1_str,omitempty"`
+	// Argument 1 as a number.
+	Arg1Uint uint64 `protobuf:"varint,3,opt,name=arg1_uint,json=arg1Uint,proto3" json:"arg1_uint,omitempty"`
+	// Argument 2 as text.
+	Arg2Str string `protobuf:"bytes,4,opt,name=arg2_str,json=arg2Str,proto3" json:"arg2_str,omitempty"`
+	// Argument 2 as a number.
+	Arg2Uint uint64 `protobuf:"varint,5,opt,name=arg2_uint,json=arg2Uint,proto3" json:"arg2_uint,omitempty"`
+	// Argument 3 as text.
+	Arg3Str string `protobuf:"bytes,6,opt,name=arg3_str,json=arg3Str,proto3" json:"arg3_str,omitempty"`
+	// Argument 3 as a number.
+	Arg3Uint uint64 `protobuf:"varint,7,opt,name=arg3_uint,json=arg3Uint,proto3" json:"arg3_uint,omitempty"`
+	// Argument 4 as text.
+	Arg4Str string `protobuf:"bytes,8,opt,name=arg4_str,json=arg4Str,proto3" json:"arg4_str,omitempty"`
+	// Argument 4 as a number.
+	Arg4Uint uint64 `protobuf:"varint,9,opt,name=arg4_uint,json=arg4Uint,proto3" json:"arg4_uint,omitempty"`
+	// Argument 5 as text.
+	Arg5Str string `protobuf:"bytes,10,opt,name=arg5_str,json=arg5Str,proto3" json:"arg5_str,omitempty"`
+	// Argument 5 as a number.
+	Arg5Uint uint64 `protobuf:"varint,11,opt,name=arg5_uint,json=arg5Uint,proto3" json:"arg5_uint,omitempty"`
+	// Argument 6 as text.
+	Arg6Str string `protobuf:"bytes,12,opt,name=arg6_str,json=arg6Str,proto3" json:"arg6_str,omitempty"`
+	// Argument 6 as a number.
+	Arg6Uint      uint64 `protobuf:"varint,13,opt,name=arg6_uint,json=arg6Uint,proto3" json:"arg6_uint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ondemand) Reset() {
+	*x = Ondemand{}
+	mi := &file_clew_v1_event_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ondemand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ondemand) ProtoMessage() {}
+
+func (x *Ondemand) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ondemand.ProtoReflect.Descriptor instead.
+func (*Ondemand) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *Ondemand) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Ondemand) GetArg1Str() string {
+	if x != nil {
+		return x.Arg1Str
+	}
+	return ""
+}
+
+func (x *Ondemand) GetArg1Uint() uint64 {
+	if x != nil {
+		return x.Arg1Uint
+	}
+	return 0
+}
+
+func (x *Ondemand) GetArg2Str() string {
+	if x != nil {
+		return x.Arg2Str
+	}
+	return ""
+}
+
+func (x *Ondemand) GetArg2Uint() uint64 {
+	if x != nil {
+		return x.Arg2Uint
+	}
+	return 0
+}
+
+func (x *Ondemand) GetArg3Str() string {
+	if x != nil {
+		return x.Arg3Str
+	}
+	return ""
+}
+
+func (x *Ondemand) GetArg3Uint() uint64 {
+	if x != nil {
+		return x.Arg3Uint
+	}
+	return 0
+}
+
+func (x *Ondemand) GetArg4Str() string {
+	if x != nil {
+		return x.Arg4Str
+	}
+	return ""
+}
+
+func (x *Ondemand) GetArg4Uint() uint64 {
+	if x != nil {
+		return x.Arg4Uint
+	}
+	return 0
+}
+
+func (x *Ondemand) GetArg5Str() string {
+	if x != nil {
+		return x.Arg5Str
+	}
+	return ""
+}
+
+func (x *Ondemand) GetArg5Uint() uint64 {
+	if x != nil {
+		return x.Arg5Uint
+	}
+	return 0
+}
+
+func (x *Ondemand) GetArg6Str() string {
+	if x != nil {
+		return x.Arg6Str
+	}
+	return ""
+}
+
+func (x *Ondemand) GetArg6Uint() uint64 {
+	if x != nil {
+		return x.Arg6Uint
+	}
+	return 0
+}
+
 var File_clew_v1_event_proto protoreflect.FileDescriptor
 
 const file_clew_v1_event_proto_rawDesc = "" +
@@ -4337,7 +7949,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
 	"\x06family\x18\x03 \x01(\x03R\x06family\x12\x1a\n" +
 	"\bhostname\x18\x04 \x03(\tR\bhostname\x12\x1b\n" +
-	"\tunix_path\x18\x05 \x01(\tR\bunixPath\"\xa4\x04\n" +
+	"\tunix_path\x18\x05 \x01(\tR\bunixPath\"\xf8\x06\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1e\n" +
 	"\n" +
@@ -4362,8 +7974,52 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x16package_source_version\x18\x11 \x01(\tR\x14packageSourceVersion\x12\x1f\n" +
 	"\vpath_source\x18\x12 \x01(\tR\n" +
 	"pathSource\x12\x14\n" +
-	"\x05links\x18\x13 \x01(\rR\x05links\"\xd8\n" +
-	"\n" +
+	"\x05links\x18\x13 \x01(\rR\x05links\x12#\n" +
+	"\rpackage_epoch\x18\x14 \x01(\x03R\fpackageEpoch\x12'\n" +
+	"\x0fpackage_release\x18\x15 \x01(\tR\x0epackageRelease\x120\n" +
+	"\x14package_source_epoch\x18\x16 \x01(\x03R\x12packageSourceEpoch\x124\n" +
+	"\x16package_source_release\x18\x17 \x01(\tR\x14packageSourceRelease\x12!\n" +
+	"\fmount_hidden\x18\x18 \x01(\bR\vmountHidden\x12%\n" +
+	"\x0emount_detached\x18\x19 \x01(\bR\rmountDetached\x121\n" +
+	"\bmetadata\x18\x1a \x01(\v2\x15.clew.v1.FileMetadataR\bmetadata\x12\x1f\n" +
+	"\vother_paths\x18\x1b \x03(\tR\n" +
+	"otherPaths\"\xb2\x03\n" +
+	"\x04Flow\x12(\n" +
+	"\x06source\x18\x01 \x01(\v2\x10.clew.v1.AddressR\x06source\x122\n" +
+	"\vdestination\x18\x02 \x01(\v2\x10.clew.v1.AddressR\vdestination\x12\x1f\n" +
+	"\vl3_protocol\x18\x03 \x01(\x03R\n" +
+	"l3Protocol\x12\x1f\n" +
+	"\vl4_protocol\x18\x04 \x01(\x03R\n" +
+	"l4Protocol\x12*\n" +
+	"\x11ingress_data_size\x18\x05 \x01(\x04R\x0fingressDataSize\x120\n" +
+	"\x14ingress_packet_count\x18\x06 \x01(\x04R\x12ingressPacketCount\x12(\n" +
+	"\x10egress_data_size\x18\a \x01(\x04R\x0eegressDataSize\x12.\n" +
+	"\x13egress_packet_count\x18\b \x01(\x04R\x11egressPacketCount\x12 \n" +
+	"\vretransmits\x18\t \x01(\x04R\vretransmits\x12\x15\n" +
+	"\x06rtt_us\x18\n" +
+	" \x01(\x04R\x05rttUs\x12\x19\n" +
+	"\bstart_ns\x18\v \x01(\x04R\astartNs\"\xc6\x02\n" +
+	"\aHeaders\x12#\n" +
+	"\rdevice_ifname\x18\x01 \x01(\tR\fdeviceIfname\x12!\n" +
+	"\fdevice_netns\x18\x02 \x01(\rR\vdeviceNetns\x12\x1f\n" +
+	"\vl3_protocol\x18\x03 \x01(\x03R\n" +
+	"l3Protocol\x12\x1f\n" +
+	"\vl4_protocol\x18\x04 \x01(\x03R\n" +
+	"l4Protocol\x12+\n" +
+	"\x11network_direction\x18\x05 \x01(\x03R\x10networkDirection\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04type\x18\a \x01(\x03R\x04type\x12(\n" +
+	"\x06source\x18\b \x01(\v2\x10.clew.v1.AddressR\x06source\x122\n" +
+	"\vdestination\x18\t \x01(\v2\x10.clew.v1.AddressR\vdestination\"\x89\x02\n" +
+	"\fFileMetadata\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\x03R\x04type\x12#\n" +
+	"\ris_executable\x18\x03 \x01(\bR\fisExecutable\x12\"\n" +
+	"\farchitecture\x18\x04 \x01(\x03R\farchitecture\x12\x10\n" +
+	"\x03abi\x18\x05 \x01(\x03R\x03abi\x12\"\n" +
+	"\ris_upx_packed\x18\x06 \x01(\bR\visUpxPacked\x12 \n" +
+	"\vcompression\x18\a \x01(\x03R\vcompression\x120\n" +
+	"\x14is_garble_obfuscated\x18\b \x01(\bR\x12isGarbleObfuscated\"\xad\r\n" +
 	"\aProcess\x12\x1c\n" +
 	"\x02id\x18\x01 \x01(\v2\f.clew.v1.RefR\x02id\x12)\n" +
 	"\tparent_id\x18\x02 \x01(\v2\f.clew.v1.RefR\bparentId\x12\x10\n" +
@@ -4416,7 +8072,15 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x03cwd\x18. \x01(\tR\x03cwd\x12\x16\n" +
 	"\x06source\x18/ \x01(\tR\x06source\x12\x1b\n" +
 	"\texec_time\x180 \x01(\x03R\bexecTime\x12\x14\n" +
-	"\x05nspid\x181 \x01(\rR\x05nspid\"\xa1\t\n" +
+	"\x05nspid\x181 \x01(\rR\x05nspid\x12%\n" +
+	"\x0ecaps_attempted\x182 \x01(\x04R\rcapsAttempted\x12\x1b\n" +
+	"\tcaps_used\x183 \x01(\x04R\bcapsUsed\x12%\n" +
+	"\x0econtainer_tags\x184 \x03(\tR\rcontainerTags\x12+\n" +
+	"\x11container_runtime\x185 \x01(\tR\x10containerRuntime\x12/\n" +
+	"\x14cgroup_file_mount_id\x186 \x01(\rR\x11cgroupFileMountId\x12*\n" +
+	"\x11cgroup_created_at\x187 \x01(\x03R\x0fcgroupCreatedAt\x127\n" +
+	"\fuser_session\x188 \x01(\v2\x14.clew.v1.UserSessionR\vuserSession\x12%\n" +
+	"\x06script\x189 \x01(\v2\r.clew.v1.FileR\x06script\"\xfb\x13\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
 	"\aboot_ns\x18\x02 \x01(\x04R\x06bootNs\x12\x17\n" +
@@ -4453,8 +8117,45 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x06setgid\x18/ \x01(\v2\x0f.clew.v1.SetgidH\x00R\x06setgid\x129\n" +
 	"\fcgroup_write\x180 \x01(\v2\x14.clew.v1.CgroupWriteH\x00R\vcgroupWrite\x12&\n" +
 	"\x05mkdir\x181 \x01(\v2\x0e.clew.v1.MkdirH\x00R\x05mkdir\x12&\n" +
-	"\x05rmdir\x182 \x01(\v2\x0e.clew.v1.RmdirH\x00R\x05rmdirB\t\n" +
-	"\apayload\"\xc2\x02\n" +
+	"\x05rmdir\x182 \x01(\v2\x0e.clew.v1.RmdirH\x00R\x05rmdir\x12&\n" +
+	"\x05chdir\x183 \x01(\v2\x0e.clew.v1.ChdirH\x00R\x05chdir\x12&\n" +
+	"\x05mount\x184 \x01(\v2\x0e.clew.v1.MountH\x00R\x05mount\x12)\n" +
+	"\x06umount\x185 \x01(\v2\x0f.clew.v1.UmountH\x00R\x06umount\x12/\n" +
+	"\bsetxattr\x186 \x01(\v2\x11.clew.v1.SetxattrH\x00R\bsetxattr\x128\n" +
+	"\vremovexattr\x187 \x01(\v2\x14.clew.v1.RemovexattrH\x00R\vremovexattr\x12)\n" +
+	"\x06splice\x188 \x01(\v2\x0f.clew.v1.SpliceH\x00R\x06splice\x12)\n" +
+	"\x06utimes\x189 \x01(\v2\x0f.clew.v1.UtimesH\x00R\x06utimes\x12)\n" +
+	"\x06capset\x18: \x01(\v2\x0f.clew.v1.CapsetH\x00R\x06capset\x12-\n" +
+	"\x06signal\x18; \x01(\v2\x13.clew.v1.SignalSentH\x00R\x06signal\x122\n" +
+	"\tsetrlimit\x18< \x01(\v2\x12.clew.v1.SetrlimitH\x00R\tsetrlimit\x12;\n" +
+	"\fcapabilities\x18= \x01(\v2\x15.clew.v1.CapabilitiesH\x00R\fcapabilities\x12&\n" +
+	"\x05prctl\x18> \x01(\v2\x0e.clew.v1.PrctlH\x00R\x05prctl\x12 \n" +
+	"\x03bpf\x18? \x01(\v2\f.clew.v1.BPFH\x00R\x03bpf\x126\n" +
+	"\vload_module\x18@ \x01(\v2\x13.clew.v1.LoadModuleH\x00R\n" +
+	"loadModule\x12<\n" +
+	"\runload_module\x18A \x01(\v2\x15.clew.v1.UnloadModuleH\x00R\funloadModule\x12#\n" +
+	"\x04mmap\x18B \x01(\v2\r.clew.v1.MmapH\x00R\x04mmap\x12/\n" +
+	"\bmprotect\x18C \x01(\v2\x11.clew.v1.MprotectH\x00R\bmprotect\x12)\n" +
+	"\x06ptrace\x18D \x01(\v2\x0f.clew.v1.PtraceH\x00R\x06ptrace\x12,\n" +
+	"\aselinux\x18E \x01(\v2\x10.clew.v1.SelinuxH\x00R\aselinux\x12)\n" +
+	"\x06sysctl\x18F \x01(\v2\x0f.clew.v1.SysctlH\x00R\x06sysctl\x12,\n" +
+	"\aunshare\x18G \x01(\v2\x10.clew.v1.UnshareH\x00R\aunshare\x12)\n" +
+	"\x06socket\x18H \x01(\v2\x0f.clew.v1.SocketH\x00R\x06socket\x125\n" +
+	"\n" +
+	"setsockopt\x18I \x01(\v2\x13.clew.v1.SetsockoptH\x00R\n" +
+	"setsockopt\x12 \n" +
+	"\x03dns\x18J \x01(\v2\f.clew.v1.DNSH\x00R\x03dns\x123\n" +
+	"\n" +
+	"failed_dns\x18K \x01(\v2\x12.clew.v1.FailedDNSH\x00R\tfailedDns\x12#\n" +
+	"\x04imds\x18L \x01(\v2\r.clew.v1.IMDSH\x00R\x04imds\x12)\n" +
+	"\x06packet\x18M \x01(\v2\x0f.clew.v1.PacketH\x00R\x06packet\x12O\n" +
+	"\x14network_flow_monitor\x18N \x01(\v2\x1b.clew.v1.NetworkFlowMonitorH\x00R\x12networkFlowMonitor\x12/\n" +
+	"\bondemand\x18O \x01(\v2\x11.clew.v1.OndemandH\x00R\bondemandB\t\n" +
+	"\apayload\"W\n" +
+	"\x06Target\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x19\n" +
+	"\bstart_ns\x18\x02 \x01(\x04R\astartNs\x12 \n" +
+	"\x04node\x18\x03 \x01(\v2\f.clew.v1.RefR\x04node\"\xc2\x02\n" +
 	"\x06Signal\x12\x17\n" +
 	"\arule_id\x18\x01 \x01(\tR\x06ruleId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -4597,7 +8298,20 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\vfilter_plan\x18\t \x01(\v2\x13.clew.v1.FilterPlanR\n" +
 	"filterPlan\x12'\n" +
 	"\x06canary\x18\n" +
-	" \x01(\v2\x0f.clew.v1.CanaryR\x06canary\".\n" +
+	" \x01(\v2\x0f.clew.v1.CanaryR\x06canary\"\xcb\x02\n" +
+	"\vUserSession\x12!\n" +
+	"\fk8s_username\x18\x01 \x01(\tR\vk8sUsername\x12\x17\n" +
+	"\ak8s_uid\x18\x02 \x01(\tR\x06k8sUid\x12\x1d\n" +
+	"\n" +
+	"k8s_groups\x18\x03 \x03(\tR\tk8sGroups\x12!\n" +
+	"\fssh_username\x18\x04 \x01(\tR\vsshUsername\x12\x19\n" +
+	"\bssh_port\x18\x05 \x01(\rR\asshPort\x12\"\n" +
+	"\rssh_client_ip\x18\x06 \x01(\fR\vsshClientIp\x12&\n" +
+	"\x0fssh_auth_method\x18\a \x01(\x03R\rsshAuthMethod\x12$\n" +
+	"\x0essh_public_key\x18\b \x01(\tR\fsshPublicKey\x12\x0e\n" +
+	"\x02id\x18\t \x01(\tR\x02id\x12!\n" +
+	"\fsession_type\x18\n" +
+	" \x01(\tR\vsessionType\".\n" +
 	"\x04Fork\x12&\n" +
 	"\x05child\x18\x01 \x01(\v2\x10.clew.v1.ProcessR\x05child\"Q\n" +
 	"\x04Exec\x12&\n" +
@@ -4612,12 +8326,13 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x15file_destination_mode\x18\x03 \x01(\x03R\x13fileDestinationMode\x12!\n" +
 	"\fsyscall_path\x18\x04 \x01(\tR\vsyscallPath\x12\x16\n" +
 	"\x06retval\x18\x05 \x01(\x03R\x06retval\x12\x18\n" +
-	"\acreated\x18\x06 \x01(\bR\acreated\"|\n" +
+	"\acreated\x18\x06 \x01(\bR\acreated\"\xa1\x01\n" +
 	"\x06Unlink\x12!\n" +
 	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\x03R\x05flags\x12!\n" +
 	"\fsyscall_path\x18\x03 \x01(\tR\vsyscallPath\x12\x16\n" +
-	"\x06retval\x18\x04 \x01(\x03R\x06retval\"\xda\x01\n" +
+	"\x06retval\x18\x04 \x01(\x03R\x06retval\x12#\n" +
+	"\rsyscall_dirfd\x18\x05 \x01(\x03R\fsyscallDirfd\"\xda\x01\n" +
 	"\x06Rename\x12!\n" +
 	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x128\n" +
 	"\x10file_destination\x18\x02 \x01(\v2\r.clew.v1.FileR\x0ffileDestination\x12!\n" +
@@ -4694,7 +8409,205 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x05Rmdir\x12!\n" +
 	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x12!\n" +
 	"\fsyscall_path\x18\x02 \x01(\tR\vsyscallPath\x12\x16\n" +
-	"\x06retval\x18\x03 \x01(\x03R\x06retvalB5Z3github.com/clewsec/clew/internal/gen/clew/v1;clewv1b\x06proto3"
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\"e\n" +
+	"\x05Chdir\x12!\n" +
+	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x12!\n" +
+	"\fsyscall_path\x18\x02 \x01(\tR\vsyscallPath\x12\x16\n" +
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\"\xf9\x02\n" +
+	"\x05Mount\x12'\n" +
+	"\x0fmountpoint_path\x18\x01 \x01(\tR\x0emountpointPath\x12\x1f\n" +
+	"\vsource_path\x18\x02 \x01(\tR\n" +
+	"sourcePath\x12\x1b\n" +
+	"\troot_path\x18\x03 \x01(\tR\brootPath\x12\x17\n" +
+	"\afs_type\x18\x04 \x01(\tR\x06fsType\x126\n" +
+	"\x17syscall_mountpoint_path\x18\x05 \x01(\tR\x15syscallMountpointPath\x12.\n" +
+	"\x13syscall_source_path\x18\x06 \x01(\tR\x11syscallSourcePath\x12&\n" +
+	"\x0fsyscall_fs_type\x18\a \x01(\tR\rsyscallFsType\x12\x14\n" +
+	"\x05flags\x18\b \x01(\x04R\x05flags\x12\x1a\n" +
+	"\bdetached\x18\t \x01(\bR\bdetached\x12\x16\n" +
+	"\x06hidden\x18\n" +
+	" \x01(\bR\x06hidden\x12\x16\n" +
+	"\x06retval\x18\v \x01(\x03R\x06retval\"_\n" +
+	"\x06Umount\x12'\n" +
+	"\x0fmountpoint_path\x18\x01 \x01(\tR\x0emountpointPath\x12\x14\n" +
+	"\x05flags\x18\x02 \x01(\x03R\x05flags\x12\x16\n" +
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\"y\n" +
+	"\bSetxattr\x12!\n" +
+	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x122\n" +
+	"\x15file_destination_name\x18\x02 \x01(\tR\x13fileDestinationName\x12\x16\n" +
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\"|\n" +
+	"\vRemovexattr\x12!\n" +
+	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x122\n" +
+	"\x15file_destination_name\x18\x02 \x01(\tR\x13fileDestinationName\x12\x16\n" +
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\"\x91\x01\n" +
+	"\x06Splice\x12!\n" +
+	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x12&\n" +
+	"\x0fpipe_entry_flag\x18\x02 \x01(\x03R\rpipeEntryFlag\x12$\n" +
+	"\x0epipe_exit_flag\x18\x03 \x01(\x03R\fpipeExitFlag\x12\x16\n" +
+	"\x06retval\x18\x04 \x01(\x03R\x06retval\"\x92\x01\n" +
+	"\x06Utimes\x12!\n" +
+	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x12!\n" +
+	"\fsyscall_path\x18\x02 \x01(\tR\vsyscallPath\x12\x14\n" +
+	"\x05atime\x18\x03 \x01(\x03R\x05atime\x12\x14\n" +
+	"\x05mtime\x18\x04 \x01(\x03R\x05mtime\x12\x16\n" +
+	"\x06retval\x18\x05 \x01(\x03R\x06retval\"R\n" +
+	"\x06Capset\x12#\n" +
+	"\rcap_effective\x18\x01 \x01(\x04R\fcapEffective\x12#\n" +
+	"\rcap_permitted\x18\x02 \x01(\x04R\fcapPermitted\"~\n" +
+	"\n" +
+	"SignalSent\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\x03R\x04type\x12'\n" +
+	"\x06target\x18\x02 \x01(\v2\x0f.clew.v1.TargetR\x06target\x12\x16\n" +
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\x12\x1b\n" +
+	"\tpid_given\x18\x04 \x01(\x03R\bpidGiven\"\x9e\x01\n" +
+	"\tSetrlimit\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\x03R\bresource\x12\x19\n" +
+	"\brlim_cur\x18\x02 \x01(\x04R\arlimCur\x12\x19\n" +
+	"\brlim_max\x18\x03 \x01(\x04R\arlimMax\x12'\n" +
+	"\x06target\x18\x04 \x01(\v2\x0f.clew.v1.TargetR\x06target\x12\x16\n" +
+	"\x06retval\x18\x05 \x01(\x03R\x06retval\"@\n" +
+	"\fCapabilities\x12\x1c\n" +
+	"\tattempted\x18\x01 \x01(\x04R\tattempted\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x04R\x04used\"\x90\x01\n" +
+	"\x05Prctl\x12\x16\n" +
+	"\x06option\x18\x01 \x01(\x03R\x06option\x12\x19\n" +
+	"\bnew_name\x18\x02 \x01(\tR\anewName\x12*\n" +
+	"\x11is_name_truncated\x18\x03 \x01(\bR\x0fisNameTruncated\x12\x16\n" +
+	"\x06retval\x18\x04 \x01(\x03R\x06retval\x12\x10\n" +
+	"\x03arg\x18\x05 \x01(\x04R\x03arg\"\x87\x02\n" +
+	"\x03BPF\x12\x10\n" +
+	"\x03cmd\x18\x01 \x01(\x03R\x03cmd\x12\x19\n" +
+	"\bmap_name\x18\x02 \x01(\tR\amapName\x12\x19\n" +
+	"\bmap_type\x18\x03 \x01(\x03R\amapType\x12\x1b\n" +
+	"\tprog_name\x18\x04 \x01(\tR\bprogName\x12\x19\n" +
+	"\bprog_tag\x18\x05 \x01(\tR\aprogTag\x12\x1b\n" +
+	"\tprog_type\x18\x06 \x01(\x03R\bprogType\x12(\n" +
+	"\x10prog_attach_type\x18\a \x01(\x03R\x0eprogAttachType\x12!\n" +
+	"\fprog_helpers\x18\b \x03(\x03R\vprogHelpers\x12\x16\n" +
+	"\x06retval\x18\t \x01(\x03R\x06retval\"\xc4\x01\n" +
+	"\n" +
+	"LoadModule\x12!\n" +
+	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04argv\x18\x03 \x03(\tR\x04argv\x12%\n" +
+	"\x0eargs_truncated\x18\x04 \x01(\bR\rargsTruncated\x12,\n" +
+	"\x12loaded_from_memory\x18\x05 \x01(\bR\x10loadedFromMemory\x12\x16\n" +
+	"\x06retval\x18\x06 \x01(\x03R\x06retval\":\n" +
+	"\fUnloadModule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06retval\x18\x02 \x01(\x03R\x06retval\"\xb5\x01\n" +
+	"\x04Mmap\x12!\n" +
+	"\x04file\x18\x01 \x01(\v2\r.clew.v1.FileR\x04file\x12\x1e\n" +
+	"\n" +
+	"protection\x18\x02 \x01(\x03R\n" +
+	"protection\x12\x14\n" +
+	"\x05flags\x18\x03 \x01(\x03R\x05flags\x12\x16\n" +
+	"\x06retval\x18\x04 \x01(\x03R\x06retval\x12\x12\n" +
+	"\x04addr\x18\x05 \x01(\x04R\x04addr\x12\x10\n" +
+	"\x03len\x18\x06 \x01(\x04R\x03len\x12\x16\n" +
+	"\x06offset\x18\a \x01(\x04R\x06offset\"\x94\x01\n" +
+	"\bMprotect\x12#\n" +
+	"\rvm_protection\x18\x01 \x01(\x03R\fvmProtection\x12%\n" +
+	"\x0ereq_protection\x18\x02 \x01(\x03R\rreqProtection\x12\x16\n" +
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\x12\x12\n" +
+	"\x04addr\x18\x04 \x01(\x04R\x04addr\x12\x10\n" +
+	"\x03len\x18\x05 \x01(\x04R\x03len\"w\n" +
+	"\x06Ptrace\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x03R\arequest\x12'\n" +
+	"\x06tracee\x18\x02 \x01(\v2\x0f.clew.v1.TargetR\x06tracee\x12\x16\n" +
+	"\x06retval\x18\x03 \x01(\x03R\x06retval\x12\x12\n" +
+	"\x04addr\x18\x04 \x01(\x04R\x04addr\"\x98\x01\n" +
+	"\aSelinux\x12\x1b\n" +
+	"\tbool_name\x18\x01 \x01(\tR\bboolName\x12\x1d\n" +
+	"\n" +
+	"bool_state\x18\x02 \x01(\tR\tboolState\x12*\n" +
+	"\x11bool_commit_state\x18\x03 \x01(\bR\x0fboolCommitState\x12%\n" +
+	"\x0eenforce_status\x18\x04 \x01(\tR\renforceStatus\"\x8c\x02\n" +
+	"\x06Sysctl\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\x03R\x06action\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
+	"\x0ename_truncated\x18\x03 \x01(\bR\rnameTruncated\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\tR\x05value\x12'\n" +
+	"\x0fvalue_truncated\x18\x05 \x01(\bR\x0evalueTruncated\x12\x1b\n" +
+	"\told_value\x18\x06 \x01(\tR\boldValue\x12.\n" +
+	"\x13old_value_truncated\x18\a \x01(\bR\x11oldValueTruncated\x12#\n" +
+	"\rfile_position\x18\b \x01(\x03R\ffilePosition\"7\n" +
+	"\aUnshare\x12\x14\n" +
+	"\x05flags\x18\x01 \x01(\x03R\x05flags\x12\x16\n" +
+	"\x06retval\x18\x02 \x01(\x03R\x06retval\"h\n" +
+	"\x06Socket\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\x03R\x06domain\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\x03R\x04type\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\x03R\bprotocol\x12\x16\n" +
+	"\x06retval\x18\x04 \x01(\x03R\x06retval\"\x8d\x03\n" +
+	"\n" +
+	"Setsockopt\x12\x1f\n" +
+	"\vsocket_type\x18\x01 \x01(\x03R\n" +
+	"socketType\x12#\n" +
+	"\rsocket_family\x18\x02 \x01(\x03R\fsocketFamily\x12'\n" +
+	"\x0fsocket_protocol\x18\x03 \x01(\x03R\x0esocketProtocol\x12\x14\n" +
+	"\x05level\x18\x04 \x01(\x03R\x05level\x12\x18\n" +
+	"\aoptname\x18\x05 \x01(\x03R\aoptname\x12\x1d\n" +
+	"\n" +
+	"filter_len\x18\x06 \x01(\x03R\tfilterLen\x12.\n" +
+	"\x13is_filter_truncated\x18\a \x01(\bR\x11isFilterTruncated\x12/\n" +
+	"\x13filter_instructions\x18\b \x01(\tR\x12filterInstructions\x12\x1f\n" +
+	"\vfilter_hash\x18\t \x01(\tR\n" +
+	"filterHash\x12'\n" +
+	"\x0fused_immediates\x18\n" +
+	" \x03(\x03R\x0eusedImmediates\x12\x16\n" +
+	"\x06retval\x18\v \x01(\x03R\x06retval\"\xe2\x02\n" +
+	"\x03DNS\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12#\n" +
+	"\rquestion_name\x18\x02 \x01(\tR\fquestionName\x12#\n" +
+	"\rquestion_type\x18\x03 \x01(\x03R\fquestionType\x12%\n" +
+	"\x0equestion_class\x18\x04 \x01(\x03R\rquestionClass\x12#\n" +
+	"\rquestion_size\x18\x05 \x01(\x03R\fquestionSize\x12%\n" +
+	"\x0equestion_count\x18\x06 \x01(\x03R\rquestionCount\x12#\n" +
+	"\rresponse_code\x18\a \x01(\x03R\fresponseCode\x12\x1f\n" +
+	"\vis_response\x18\b \x01(\bR\n" +
+	"isResponse\x12\x1c\n" +
+	"\taddresses\x18\t \x03(\tR\taddresses\x12*\n" +
+	"\anetwork\x18\n" +
+	" \x01(\v2\x10.clew.v1.HeadersR\anetwork\"K\n" +
+	"\tFailedDNS\x12*\n" +
+	"\anetwork\x18\x01 \x01(\v2\x10.clew.v1.HeadersR\anetwork\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\x03R\x04code\"\xb2\x02\n" +
+	"\x04IMDS\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12%\n" +
+	"\x0ecloud_provider\x18\x02 \x01(\tR\rcloudProvider\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x12\n" +
+	"\x04host\x18\x04 \x01(\tR\x04host\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\x05 \x01(\tR\tuserAgent\x12\x16\n" +
+	"\x06server\x18\x06 \x01(\tR\x06server\x12#\n" +
+	"\x0eaws_is_imds_v2\x18\a \x01(\bR\vawsIsImdsV2\x12A\n" +
+	"\x1daws_security_credentials_type\x18\b \x01(\tR\x1aawsSecurityCredentialsType\x12*\n" +
+	"\anetwork\x18\t \x01(\v2\x10.clew.v1.HeadersR\anetwork\"m\n" +
+	"\x06Packet\x12*\n" +
+	"\aheaders\x18\x01 \x01(\v2\x10.clew.v1.HeadersR\aheaders\x12\x16\n" +
+	"\x06filter\x18\x02 \x01(\tR\x06filter\x12\x1f\n" +
+	"\vtls_version\x18\x03 \x01(\x03R\n" +
+	"tlsVersion\"\x81\x01\n" +
+	"\x12NetworkFlowMonitor\x12#\n" +
+	"\rdevice_ifname\x18\x01 \x01(\tR\fdeviceIfname\x12!\n" +
+	"\fdevice_netns\x18\x02 \x01(\rR\vdeviceNetns\x12#\n" +
+	"\x05flows\x18\x03 \x03(\v2\r.clew.v1.FlowR\x05flows\"\xee\x02\n" +
+	"\bOndemand\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\barg1_str\x18\x02 \x01(\tR\aarg1Str\x12\x1b\n" +
+	"\targ1_uint\x18\x03 \x01(\x04R\barg1Uint\x12\x19\n" +
+	"\barg2_str\x18\x04 \x01(\tR\aarg2Str\x12\x1b\n" +
+	"\targ2_uint\x18\x05 \x01(\x04R\barg2Uint\x12\x19\n" +
+	"\barg3_str\x18\x06 \x01(\tR\aarg3Str\x12\x1b\n" +
+	"\targ3_uint\x18\a \x01(\x04R\barg3Uint\x12\x19\n" +
+	"\barg4_str\x18\b \x01(\tR\aarg4Str\x12\x1b\n" +
+	"\targ4_uint\x18\t \x01(\x04R\barg4Uint\x12\x19\n" +
+	"\barg5_str\x18\n" +
+	" \x01(\tR\aarg5Str\x12\x1b\n" +
+	"\targ5_uint\x18\v \x01(\x04R\barg5Uint\x12\x19\n" +
+	"\barg6_str\x18\f \x01(\tR\aarg6Str\x12\x1b\n" +
+	"\targ6_uint\x18\r \x01(\x04R\barg6UintB5Z3github.com/clewsec/clew/internal/gen/clew/v1;clewv1b\x06proto3"
 
 var (
 	file_clew_v1_event_proto_rawDescOnce sync.Once
@@ -4708,130 +8621,216 @@ func file_clew_v1_event_proto_rawDescGZIP() []byte {
 	return file_clew_v1_event_proto_rawDescData
 }
 
-var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_clew_v1_event_proto_goTypes = []any{
-	(*Ref)(nil),            // 0: clew.v1.Ref
-	(*Address)(nil),        // 1: clew.v1.Address
-	(*File)(nil),           // 2: clew.v1.File
-	(*Process)(nil),        // 3: clew.v1.Process
-	(*Event)(nil),          // 4: clew.v1.Event
-	(*Signal)(nil),         // 5: clew.v1.Signal
-	(*Recommendation)(nil), // 6: clew.v1.Recommendation
-	(*Context)(nil),        // 7: clew.v1.Context
-	(*ContextHot)(nil),     // 8: clew.v1.ContextHot
-	(*ContextLink)(nil),    // 9: clew.v1.ContextLink
-	(*RunStart)(nil),       // 10: clew.v1.RunStart
-	(*Clock)(nil),          // 11: clew.v1.Clock
-	(*FilterPlan)(nil),     // 12: clew.v1.FilterPlan
-	(*KindPlan)(nil),       // 13: clew.v1.KindPlan
-	(*SnapshotEnd)(nil),    // 14: clew.v1.SnapshotEnd
-	(*RestoredState)(nil),  // 15: clew.v1.RestoredState
-	(*Carried)(nil),        // 16: clew.v1.Carried
-	(*HotWrite)(nil),       // 17: clew.v1.HotWrite
-	(*Answer)(nil),         // 18: clew.v1.Answer
-	(*Lost)(nil),           // 19: clew.v1.Lost
-	(*Canary)(nil),         // 20: clew.v1.Canary
-	(*StreamRecord)(nil),   // 21: clew.v1.StreamRecord
-	(*SpoolRecord)(nil),    // 22: clew.v1.SpoolRecord
-	(*Fork)(nil),           // 23: clew.v1.Fork
-	(*Exec)(nil),           // 24: clew.v1.Exec
-	(*Exit)(nil),           // 25: clew.v1.Exit
-	(*Open)(nil),           // 26: clew.v1.Open
-	(*Unlink)(nil),         // 27: clew.v1.Unlink
-	(*Rename)(nil),         // 28: clew.v1.Rename
-	(*Chmod)(nil),          // 29: clew.v1.Chmod
-	(*Chown)(nil),          // 30: clew.v1.Chown
-	(*Link)(nil),           // 31: clew.v1.Link
-	(*Symlink)(nil),        // 32: clew.v1.Symlink
-	(*Connect)(nil),        // 33: clew.v1.Connect
-	(*Accept)(nil),         // 34: clew.v1.Accept
-	(*Bind)(nil),           // 35: clew.v1.Bind
-	(*Setuid)(nil),         // 36: clew.v1.Setuid
-	(*Setgid)(nil),         // 37: clew.v1.Setgid
-	(*CgroupWrite)(nil),    // 38: clew.v1.CgroupWrite
-	(*Mkdir)(nil),          // 39: clew.v1.Mkdir
-	(*Rmdir)(nil),          // 40: clew.v1.Rmdir
+	(*Ref)(nil),                // 0: clew.v1.Ref
+	(*Address)(nil),            // 1: clew.v1.Address
+	(*File)(nil),               // 2: clew.v1.File
+	(*Flow)(nil),               // 3: clew.v1.Flow
+	(*Headers)(nil),            // 4: clew.v1.Headers
+	(*FileMetadata)(nil),       // 5: clew.v1.FileMetadata
+	(*Process)(nil),            // 6: clew.v1.Process
+	(*Event)(nil),              // 7: clew.v1.Event
+	(*Target)(nil),             // 8: clew.v1.Target
+	(*Signal)(nil),             // 9: clew.v1.Signal
+	(*Recommendation)(nil),     // 10: clew.v1.Recommendation
+	(*Context)(nil),            // 11: clew.v1.Context
+	(*ContextHot)(nil),         // 12: clew.v1.ContextHot
+	(*ContextLink)(nil),        // 13: clew.v1.ContextLink
+	(*RunStart)(nil),           // 14: clew.v1.RunStart
+	(*Clock)(nil),              // 15: clew.v1.Clock
+	(*FilterPlan)(nil),         // 16: clew.v1.FilterPlan
+	(*KindPlan)(nil),           // 17: clew.v1.KindPlan
+	(*SnapshotEnd)(nil),        // 18: clew.v1.SnapshotEnd
+	(*RestoredState)(nil),      // 19: clew.v1.RestoredState
+	(*Carried)(nil),            // 20: clew.v1.Carried
+	(*HotWrite)(nil),           // 21: clew.v1.HotWrite
+	(*Answer)(nil),             // 22: clew.v1.Answer
+	(*Lost)(nil),               // 23: clew.v1.Lost
+	(*Canary)(nil),             // 24: clew.v1.Canary
+	(*StreamRecord)(nil),       // 25: clew.v1.StreamRecord
+	(*SpoolRecord)(nil),        // 26: clew.v1.SpoolRecord
+	(*UserSession)(nil),        // 27: clew.v1.UserSession
+	(*Fork)(nil),               // 28: clew.v1.Fork
+	(*Exec)(nil),               // 29: clew.v1.Exec
+	(*Exit)(nil),               // 30: clew.v1.Exit
+	(*Open)(nil),               // 31: clew.v1.Open
+	(*Unlink)(nil),             // 32: clew.v1.Unlink
+	(*Rename)(nil),             // 33: clew.v1.Rename
+	(*Chmod)(nil),              // 34: clew.v1.Chmod
+	(*Chown)(nil),              // 35: clew.v1.Chown
+	(*Link)(nil),               // 36: clew.v1.Link
+	(*Symlink)(nil),            // 37: clew.v1.Symlink
+	(*Connect)(nil),            // 38: clew.v1.Connect
+	(*Accept)(nil),             // 39: clew.v1.Accept
+	(*Bind)(nil),               // 40: clew.v1.Bind
+	(*Setuid)(nil),             // 41: clew.v1.Setuid
+	(*Setgid)(nil),             // 42: clew.v1.Setgid
+	(*CgroupWrite)(nil),        // 43: clew.v1.CgroupWrite
+	(*Mkdir)(nil),              // 44: clew.v1.Mkdir
+	(*Rmdir)(nil),              // 45: clew.v1.Rmdir
+	(*Chdir)(nil),              // 46: clew.v1.Chdir
+	(*Mount)(nil),              // 47: clew.v1.Mount
+	(*Umount)(nil),             // 48: clew.v1.Umount
+	(*Setxattr)(nil),           // 49: clew.v1.Setxattr
+	(*Removexattr)(nil),        // 50: clew.v1.Removexattr
+	(*Splice)(nil),             // 51: clew.v1.Splice
+	(*Utimes)(nil),             // 52: clew.v1.Utimes
+	(*Capset)(nil),             // 53: clew.v1.Capset
+	(*SignalSent)(nil),         // 54: clew.v1.SignalSent
+	(*Setrlimit)(nil),          // 55: clew.v1.Setrlimit
+	(*Capabilities)(nil),       // 56: clew.v1.Capabilities
+	(*Prctl)(nil),              // 57: clew.v1.Prctl
+	(*BPF)(nil),                // 58: clew.v1.BPF
+	(*LoadModule)(nil),         // 59: clew.v1.LoadModule
+	(*UnloadModule)(nil),       // 60: clew.v1.UnloadModule
+	(*Mmap)(nil),               // 61: clew.v1.Mmap
+	(*Mprotect)(nil),           // 62: clew.v1.Mprotect
+	(*Ptrace)(nil),             // 63: clew.v1.Ptrace
+	(*Selinux)(nil),            // 64: clew.v1.Selinux
+	(*Sysctl)(nil),             // 65: clew.v1.Sysctl
+	(*Unshare)(nil),            // 66: clew.v1.Unshare
+	(*Socket)(nil),             // 67: clew.v1.Socket
+	(*Setsockopt)(nil),         // 68: clew.v1.Setsockopt
+	(*DNS)(nil),                // 69: clew.v1.DNS
+	(*FailedDNS)(nil),          // 70: clew.v1.FailedDNS
+	(*IMDS)(nil),               // 71: clew.v1.IMDS
+	(*Packet)(nil),             // 72: clew.v1.Packet
+	(*NetworkFlowMonitor)(nil), // 73: clew.v1.NetworkFlowMonitor
+	(*Ondemand)(nil),           // 74: clew.v1.Ondemand
 }
 var file_clew_v1_event_proto_depIdxs = []int32{
-	0,  // 0: clew.v1.Process.id:type_name -> clew.v1.Ref
-	0,  // 1: clew.v1.Process.parent_id:type_name -> clew.v1.Ref
-	2,  // 2: clew.v1.Process.file:type_name -> clew.v1.File
-	2,  // 3: clew.v1.Process.interpreter_file:type_name -> clew.v1.File
-	0,  // 4: clew.v1.Event.proc_id:type_name -> clew.v1.Ref
-	5,  // 5: clew.v1.Event.signals:type_name -> clew.v1.Signal
-	23, // 6: clew.v1.Event.fork:type_name -> clew.v1.Fork
-	24, // 7: clew.v1.Event.exec:type_name -> clew.v1.Exec
-	25, // 8: clew.v1.Event.exit:type_name -> clew.v1.Exit
-	26, // 9: clew.v1.Event.open:type_name -> clew.v1.Open
-	27, // 10: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
-	28, // 11: clew.v1.Event.rename:type_name -> clew.v1.Rename
-	29, // 12: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
-	30, // 13: clew.v1.Event.chown:type_name -> clew.v1.Chown
-	31, // 14: clew.v1.Event.link:type_name -> clew.v1.Link
-	32, // 15: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
-	33, // 16: clew.v1.Event.connect:type_name -> clew.v1.Connect
-	34, // 17: clew.v1.Event.accept:type_name -> clew.v1.Accept
-	35, // 18: clew.v1.Event.bind:type_name -> clew.v1.Bind
-	36, // 19: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
-	37, // 20: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
-	38, // 21: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
-	39, // 22: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
-	40, // 23: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
-	6,  // 24: clew.v1.Signal.recommended:type_name -> clew.v1.Recommendation
-	0,  // 25: clew.v1.Context.opened_by:type_name -> clew.v1.Ref
-	0,  // 26: clew.v1.ContextHot.by:type_name -> clew.v1.Ref
-	0,  // 27: clew.v1.ContextLink.event:type_name -> clew.v1.Ref
-	0,  // 28: clew.v1.ContextLink.cause:type_name -> clew.v1.Ref
-	13, // 29: clew.v1.FilterPlan.kinds:type_name -> clew.v1.KindPlan
-	3,  // 30: clew.v1.RestoredState.processes:type_name -> clew.v1.Process
-	7,  // 31: clew.v1.RestoredState.contexts:type_name -> clew.v1.Context
-	16, // 32: clew.v1.RestoredState.carried:type_name -> clew.v1.Carried
-	8,  // 33: clew.v1.RestoredState.hot:type_name -> clew.v1.ContextHot
-	17, // 34: clew.v1.RestoredState.writes:type_name -> clew.v1.HotWrite
-	0,  // 35: clew.v1.Carried.process:type_name -> clew.v1.Ref
-	0,  // 36: clew.v1.HotWrite.event:type_name -> clew.v1.Ref
-	10, // 37: clew.v1.StreamRecord.run_start:type_name -> clew.v1.RunStart
-	11, // 38: clew.v1.StreamRecord.clock:type_name -> clew.v1.Clock
-	12, // 39: clew.v1.StreamRecord.filter_plan:type_name -> clew.v1.FilterPlan
-	3,  // 40: clew.v1.StreamRecord.snapshot:type_name -> clew.v1.Process
-	14, // 41: clew.v1.StreamRecord.snapshot_end:type_name -> clew.v1.SnapshotEnd
-	15, // 42: clew.v1.StreamRecord.restored_state:type_name -> clew.v1.RestoredState
-	4,  // 43: clew.v1.StreamRecord.event:type_name -> clew.v1.Event
-	18, // 44: clew.v1.StreamRecord.answer:type_name -> clew.v1.Answer
-	19, // 45: clew.v1.StreamRecord.lost:type_name -> clew.v1.Lost
-	20, // 46: clew.v1.StreamRecord.canary:type_name -> clew.v1.Canary
-	10, // 47: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
-	3,  // 48: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
-	4,  // 49: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
-	7,  // 50: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
-	8,  // 51: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
-	9,  // 52: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
-	19, // 53: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
-	12, // 54: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
-	20, // 55: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
-	3,  // 56: clew.v1.Fork.child:type_name -> clew.v1.Process
-	3,  // 57: clew.v1.Exec.image:type_name -> clew.v1.Process
-	2,  // 58: clew.v1.Open.file:type_name -> clew.v1.File
-	2,  // 59: clew.v1.Unlink.file:type_name -> clew.v1.File
-	2,  // 60: clew.v1.Rename.file:type_name -> clew.v1.File
-	2,  // 61: clew.v1.Rename.file_destination:type_name -> clew.v1.File
-	2,  // 62: clew.v1.Chmod.file:type_name -> clew.v1.File
-	2,  // 63: clew.v1.Chown.file:type_name -> clew.v1.File
-	2,  // 64: clew.v1.Link.file:type_name -> clew.v1.File
-	2,  // 65: clew.v1.Link.file_destination:type_name -> clew.v1.File
-	2,  // 66: clew.v1.Symlink.file:type_name -> clew.v1.File
-	1,  // 67: clew.v1.Connect.addr:type_name -> clew.v1.Address
-	1,  // 68: clew.v1.Accept.addr:type_name -> clew.v1.Address
-	1,  // 69: clew.v1.Accept.local:type_name -> clew.v1.Address
-	1,  // 70: clew.v1.Bind.addr:type_name -> clew.v1.Address
-	2,  // 71: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
-	2,  // 72: clew.v1.Mkdir.file:type_name -> clew.v1.File
-	2,  // 73: clew.v1.Rmdir.file:type_name -> clew.v1.File
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	5,   // 0: clew.v1.File.metadata:type_name -> clew.v1.FileMetadata
+	1,   // 1: clew.v1.Flow.source:type_name -> clew.v1.Address
+	1,   // 2: clew.v1.Flow.destination:type_name -> clew.v1.Address
+	1,   // 3: clew.v1.Headers.source:type_name -> clew.v1.Address
+	1,   // 4: clew.v1.Headers.destination:type_name -> clew.v1.Address
+	0,   // 5: clew.v1.Process.id:type_name -> clew.v1.Ref
+	0,   // 6: clew.v1.Process.parent_id:type_name -> clew.v1.Ref
+	2,   // 7: clew.v1.Process.file:type_name -> clew.v1.File
+	2,   // 8: clew.v1.Process.interpreter_file:type_name -> clew.v1.File
+	27,  // 9: clew.v1.Process.user_session:type_name -> clew.v1.UserSession
+	2,   // 10: clew.v1.Process.script:type_name -> clew.v1.File
+	0,   // 11: clew.v1.Event.proc_id:type_name -> clew.v1.Ref
+	9,   // 12: clew.v1.Event.signals:type_name -> clew.v1.Signal
+	28,  // 13: clew.v1.Event.fork:type_name -> clew.v1.Fork
+	29,  // 14: clew.v1.Event.exec:type_name -> clew.v1.Exec
+	30,  // 15: clew.v1.Event.exit:type_name -> clew.v1.Exit
+	31,  // 16: clew.v1.Event.open:type_name -> clew.v1.Open
+	32,  // 17: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
+	33,  // 18: clew.v1.Event.rename:type_name -> clew.v1.Rename
+	34,  // 19: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
+	35,  // 20: clew.v1.Event.chown:type_name -> clew.v1.Chown
+	36,  // 21: clew.v1.Event.link:type_name -> clew.v1.Link
+	37,  // 22: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
+	38,  // 23: clew.v1.Event.connect:type_name -> clew.v1.Connect
+	39,  // 24: clew.v1.Event.accept:type_name -> clew.v1.Accept
+	40,  // 25: clew.v1.Event.bind:type_name -> clew.v1.Bind
+	41,  // 26: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
+	42,  // 27: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
+	43,  // 28: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
+	44,  // 29: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
+	45,  // 30: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
+	46,  // 31: clew.v1.Event.chdir:type_name -> clew.v1.Chdir
+	47,  // 32: clew.v1.Event.mount:type_name -> clew.v1.Mount
+	48,  // 33: clew.v1.Event.umount:type_name -> clew.v1.Umount
+	49,  // 34: clew.v1.Event.setxattr:type_name -> clew.v1.Setxattr
+	50,  // 35: clew.v1.Event.removexattr:type_name -> clew.v1.Removexattr
+	51,  // 36: clew.v1.Event.splice:type_name -> clew.v1.Splice
+	52,  // 37: clew.v1.Event.utimes:type_name -> clew.v1.Utimes
+	53,  // 38: clew.v1.Event.capset:type_name -> clew.v1.Capset
+	54,  // 39: clew.v1.Event.signal:type_name -> clew.v1.SignalSent
+	55,  // 40: clew.v1.Event.setrlimit:type_name -> clew.v1.Setrlimit
+	56,  // 41: clew.v1.Event.capabilities:type_name -> clew.v1.Capabilities
+	57,  // 42: clew.v1.Event.prctl:type_name -> clew.v1.Prctl
+	58,  // 43: clew.v1.Event.bpf:type_name -> clew.v1.BPF
+	59,  // 44: clew.v1.Event.load_module:type_name -> clew.v1.LoadModule
+	60,  // 45: clew.v1.Event.unload_module:type_name -> clew.v1.UnloadModule
+	61,  // 46: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
+	62,  // 47: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
+	63,  // 48: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
+	64,  // 49: clew.v1.Event.selinux:type_name -> clew.v1.Selinux
+	65,  // 50: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
+	66,  // 51: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
+	67,  // 52: clew.v1.Event.socket:type_name -> clew.v1.Socket
+	68,  // 53: clew.v1.Event.setsockopt:type_name -> clew.v1.Setsockopt
+	69,  // 54: clew.v1.Event.dns:type_name -> clew.v1.DNS
+	70,  // 55: clew.v1.Event.failed_dns:type_name -> clew.v1.FailedDNS
+	71,  // 56: clew.v1.Event.imds:type_name -> clew.v1.IMDS
+	72,  // 57: clew.v1.Event.packet:type_name -> clew.v1.Packet
+	73,  // 58: clew.v1.Event.network_flow_monitor:type_name -> clew.v1.NetworkFlowMonitor
+	74,  // 59: clew.v1.Event.ondemand:type_name -> clew.v1.Ondemand
+	0,   // 60: clew.v1.Target.node:type_name -> clew.v1.Ref
+	10,  // 61: clew.v1.Signal.recommended:type_name -> clew.v1.Recommendation
+	0,   // 62: clew.v1.Context.opened_by:type_name -> clew.v1.Ref
+	0,   // 63: clew.v1.ContextHot.by:type_name -> clew.v1.Ref
+	0,   // 64: clew.v1.ContextLink.event:type_name -> clew.v1.Ref
+	0,   // 65: clew.v1.ContextLink.cause:type_name -> clew.v1.Ref
+	17,  // 66: clew.v1.FilterPlan.kinds:type_name -> clew.v1.KindPlan
+	6,   // 67: clew.v1.RestoredState.processes:type_name -> clew.v1.Process
+	11,  // 68: clew.v1.RestoredState.contexts:type_name -> clew.v1.Context
+	20,  // 69: clew.v1.RestoredState.carried:type_name -> clew.v1.Carried
+	12,  // 70: clew.v1.RestoredState.hot:type_name -> clew.v1.ContextHot
+	21,  // 71: clew.v1.RestoredState.writes:type_name -> clew.v1.HotWrite
+	0,   // 72: clew.v1.Carried.process:type_name -> clew.v1.Ref
+	0,   // 73: clew.v1.HotWrite.event:type_name -> clew.v1.Ref
+	14,  // 74: clew.v1.StreamRecord.run_start:type_name -> clew.v1.RunStart
+	15,  // 75: clew.v1.StreamRecord.clock:type_name -> clew.v1.Clock
+	16,  // 76: clew.v1.StreamRecord.filter_plan:type_name -> clew.v1.FilterPlan
+	6,   // 77: clew.v1.StreamRecord.snapshot:type_name -> clew.v1.Process
+	18,  // 78: clew.v1.StreamRecord.snapshot_end:type_name -> clew.v1.SnapshotEnd
+	19,  // 79: clew.v1.StreamRecord.restored_state:type_name -> clew.v1.RestoredState
+	7,   // 80: clew.v1.StreamRecord.event:type_name -> clew.v1.Event
+	22,  // 81: clew.v1.StreamRecord.answer:type_name -> clew.v1.Answer
+	23,  // 82: clew.v1.StreamRecord.lost:type_name -> clew.v1.Lost
+	24,  // 83: clew.v1.StreamRecord.canary:type_name -> clew.v1.Canary
+	14,  // 84: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
+	6,   // 85: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
+	7,   // 86: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
+	11,  // 87: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
+	12,  // 88: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
+	13,  // 89: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
+	23,  // 90: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
+	16,  // 91: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
+	24,  // 92: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
+	6,   // 93: clew.v1.Fork.child:type_name -> clew.v1.Process
+	6,   // 94: clew.v1.Exec.image:type_name -> clew.v1.Process
+	2,   // 95: clew.v1.Open.file:type_name -> clew.v1.File
+	2,   // 96: clew.v1.Unlink.file:type_name -> clew.v1.File
+	2,   // 97: clew.v1.Rename.file:type_name -> clew.v1.File
+	2,   // 98: clew.v1.Rename.file_destination:type_name -> clew.v1.File
+	2,   // 99: clew.v1.Chmod.file:type_name -> clew.v1.File
+	2,   // 100: clew.v1.Chown.file:type_name -> clew.v1.File
+	2,   // 101: clew.v1.Link.file:type_name -> clew.v1.File
+	2,   // 102: clew.v1.Link.file_destination:type_name -> clew.v1.File
+	2,   // 103: clew.v1.Symlink.file:type_name -> clew.v1.File
+	1,   // 104: clew.v1.Connect.addr:type_name -> clew.v1.Address
+	1,   // 105: clew.v1.Accept.addr:type_name -> clew.v1.Address
+	1,   // 106: clew.v1.Accept.local:type_name -> clew.v1.Address
+	1,   // 107: clew.v1.Bind.addr:type_name -> clew.v1.Address
+	2,   // 108: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
+	2,   // 109: clew.v1.Mkdir.file:type_name -> clew.v1.File
+	2,   // 110: clew.v1.Rmdir.file:type_name -> clew.v1.File
+	2,   // 111: clew.v1.Chdir.file:type_name -> clew.v1.File
+	2,   // 112: clew.v1.Setxattr.file:type_name -> clew.v1.File
+	2,   // 113: clew.v1.Removexattr.file:type_name -> clew.v1.File
+	2,   // 114: clew.v1.Splice.file:type_name -> clew.v1.File
+	2,   // 115: clew.v1.Utimes.file:type_name -> clew.v1.File
+	8,   // 116: clew.v1.SignalSent.target:type_name -> clew.v1.Target
+	8,   // 117: clew.v1.Setrlimit.target:type_name -> clew.v1.Target
+	2,   // 118: clew.v1.LoadModule.file:type_name -> clew.v1.File
+	2,   // 119: clew.v1.Mmap.file:type_name -> clew.v1.File
+	8,   // 120: clew.v1.Ptrace.tracee:type_name -> clew.v1.Target
+	4,   // 121: clew.v1.DNS.network:type_name -> clew.v1.Headers
+	4,   // 122: clew.v1.FailedDNS.network:type_name -> clew.v1.Headers
+	4,   // 123: clew.v1.IMDS.network:type_name -> clew.v1.Headers
+	4,   // 124: clew.v1.Packet.headers:type_name -> clew.v1.Headers
+	3,   // 125: clew.v1.NetworkFlowMonitor.flows:type_name -> clew.v1.Flow
+	126, // [126:126] is the sub-list for method output_type
+	126, // [126:126] is the sub-list for method input_type
+	126, // [126:126] is the sub-list for extension type_name
+	126, // [126:126] is the sub-list for extension extendee
+	0,   // [0:126] is the sub-list for field type_name
 }
 
 func init() { file_clew_v1_event_proto_init() }
@@ -4839,7 +8838,7 @@ func file_clew_v1_event_proto_init() {
 	if File_clew_v1_event_proto != nil {
 		return
 	}
-	file_clew_v1_event_proto_msgTypes[4].OneofWrappers = []any{
+	file_clew_v1_event_proto_msgTypes[7].OneofWrappers = []any{
 		(*Event_Fork)(nil),
 		(*Event_Exec)(nil),
 		(*Event_Exit)(nil),
@@ -4858,6 +8857,35 @@ func file_clew_v1_event_proto_init() {
 		(*Event_CgroupWrite)(nil),
 		(*Event_Mkdir)(nil),
 		(*Event_Rmdir)(nil),
+		(*Event_Chdir)(nil),
+		(*Event_Mount)(nil),
+		(*Event_Umount)(nil),
+		(*Event_Setxattr)(nil),
+		(*Event_Removexattr)(nil),
+		(*Event_Splice)(nil),
+		(*Event_Utimes)(nil),
+		(*Event_Capset)(nil),
+		(*Event_Signal)(nil),
+		(*Event_Setrlimit)(nil),
+		(*Event_Capabilities)(nil),
+		(*Event_Prctl)(nil),
+		(*Event_Bpf)(nil),
+		(*Event_LoadModule)(nil),
+		(*Event_UnloadModule)(nil),
+		(*Event_Mmap)(nil),
+		(*Event_Mprotect)(nil),
+		(*Event_Ptrace)(nil),
+		(*Event_Selinux)(nil),
+		(*Event_Sysctl)(nil),
+		(*Event_Unshare)(nil),
+		(*Event_Socket)(nil),
+		(*Event_Setsockopt)(nil),
+		(*Event_Dns)(nil),
+		(*Event_FailedDns)(nil),
+		(*Event_Imds)(nil),
+		(*Event_Packet)(nil),
+		(*Event_NetworkFlowMonitor)(nil),
+		(*Event_Ondemand)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4865,7 +8893,7 @@ func file_clew_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clew_v1_event_proto_rawDesc), len(file_clew_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file clew/v1/event.proto.
  */
 export const file_clew_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChNjbGV3L3YxL2V2ZW50LnByb3RvEgdjbGV3LnYxIh8KA1JlZhILCgNydW4YASABKAYSCwoDc2VxGAIgASgEIlgKB0FkZHJlc3MSCgoCaXAYASABKAwSDAoEcG9ydBgCIAEoDRIOCgZmYW1pbHkYAyABKAMSEAoIaG9zdG5hbWUYBCADKAkSEQoJdW5peF9wYXRoGAUgASgJIuYCCgRGaWxlEgwKBHBhdGgYASABKAkSEgoKZmlsZXN5c3RlbRgCIAEoCRINCgVpbm9kZRgDIAEoBBIQCghtb3VudF9pZBgEIAEoDRILCgNkZXYYBSABKA0SDAoEbW9kZRgGIAEoDRILCgN1aWQYByABKA0SCwoDZ2lkGAggASgNEgwKBHVzZXIYCSABKAkSDQoFZ3JvdXAYCiABKAkSEwoLY2hhbmdlX3RpbWUYCyABKAMSGQoRbW9kaWZpY2F0aW9uX3RpbWUYDCABKAMSFgoOaW5fdXBwZXJfbGF5ZXIYDSABKAgSDgoGaGFzaGVzGA4gAygJEhQKDHBhY2thZ2VfbmFtZRgPIAEoCRIXCg9wYWNrYWdlX3ZlcnNpb24YECABKAkSHgoWcGFja2FnZV9zb3VyY2VfdmVyc2lvbhgRIAEoCRITCgtwYXRoX3NvdXJjZRgSIAEoCRINCgVsaW5rcxgTIAEoDSKdBwoHUHJvY2VzcxIYCgJpZBgBIAEoCzIMLmNsZXcudjEuUmVmEh8KCXBhcmVudF9pZBgCIAEoCzIMLmNsZXcudjEuUmVmEgsKA3BpZBgDIAEoDRILCgN0aWQYBCABKA0SDAoEcHBpZBgFIAEoDRIQCghzdGFydF9ucxgGIAEoBBISCgpjcmVhdGVkX2F0GAcgASgDEgwKBGNvbW0YCCABKAkSEAoIdHR5X25hbWUYCSABKAkSEAoIYWxsX2FyZ3MYCiADKAkSFgoOYXJnc190cnVuY2F0ZWQYCyABKAgSDAoEZW52cxgMIAMoCRIMCgRlbnZwGA0gAygJEhYKDmVudnNfdHJ1bmNhdGVkGA4gASgIEhEKCWlzX3RocmVhZBgPIAEoCBIPCgdpc19leGVjGBAgASgIEhIKCmlzX2t3b3JrZXIYESABKAgSCwoDdWlkGBIgASgNEgsKA2dpZBgTIAEoDRIMCgRldWlkGBQgASgNEgwKBGVnaWQYFSABKA0SDQoFZnN1aWQYFiABKA0SDQoFZnNnaWQYFyABKA0SDAoEYXVpZBgYIAEoDRIVCg1hdWRpdF9zZXNzaW9uGBkgASgNEgwKBHVzZXIYGiABKAkSDQoFZ3JvdXAYGyABKAkSDQoFZXVzZXIYHCABKAkSDgoGZWdyb3VwGB0gASgJEg4KBmZzdXNlchgeIAEoCRIPCgdmc2dyb3VwGB8gASgJEhUKDWNhcF9lZmZlY3RpdmUYICABKAQSFQoNY2FwX3Blcm1pdHRlZBghIAEoBBIbCgRmaWxlGCIgASgLMg0uY2xldy52MS5GaWxlEicKEGludGVycHJldGVyX2ZpbGUYIyABKAsyDS5jbGV3LnYxLkZpbGUSFAoMY29udGFpbmVyX2lkGCQgASgJEhwKFGNvbnRhaW5lcl9jcmVhdGVkX2F0GCUgASgDEhEKCWNncm91cF9pZBgmIAEoCRIWCg5jZ3JvdXBfbWFuYWdlchgnIAEoCRIWCg5jZ3JvdXBfdmVyc2lvbhgoIAEoAxIZChFjZ3JvdXBfZmlsZV9pbm9kZRgpIAEoBBILCgNzaWQYKiABKA0SDQoFbmV0bnMYKyABKA0SDQoFbW50bnMYLCABKA0SDQoFcGlkbnMYLSABKA0SCwoDY3dkGC4gASgJEg4KBnNvdXJjZRgvIAEoCRIRCglleGVjX3RpbWUYMCABKAMSDQoFbnNwaWQYMSABKA0inwcKBUV2ZW50EgsKA3NlcRgBIAEoBBIPCgdib290X25zGAIgASgEEg8KB3RpbWVfbnMYAyABKAMSDAoEa2luZBgEIAEoDRILCgNwaWQYBSABKA0SCwoDdGlkGAYgASgNEhAKCHN0YXJ0X25zGAcgASgEEh0KB3Byb2NfaWQYCCABKAsyDC5jbGV3LnYxLlJlZhIUCgxjb250ZXh0X2tleXMYCSADKAkSIAoHc2lnbmFscxgKIAMoCzIPLmNsZXcudjEuU2lnbmFsEg0KBWZsYWdzGAsgASgNEhEKCWNncm91cF9pZBgMIAEoBBIPCgdyZWFzb25zGA0gAygJEgsKA3J1bhgOIAEoBhILCgN1aWQYDyABKA0SCwoDZ2lkGBAgASgNEgwKBGV1aWQYESABKA0SHQoEZm9yaxghIAEoCzINLmNsZXcudjEuRm9ya0gAEh0KBGV4ZWMYIiABKAsyDS5jbGV3LnYxLkV4ZWNIABIdCgRleGl0GCMgASgLMg0uY2xldy52MS5FeGl0SAASHQoEb3BlbhgkIAEoCzINLmNsZXcudjEuT3BlbkgAEiEKBnVubGluaxglIAEoCzIPLmNsZXcudjEuVW5saW5rSAASIQoGcmVuYW1lGCYgASgLMg8uY2xldy52MS5SZW5hbWVIABIfCgVjaG1vZBgnIAEoCzIOLmNsZXcudjEuQ2htb2RIABIfCgVjaG93bhgoIAEoCzIOLmNsZXcudjEuQ2hvd25IABIdCgRsaW5rGCkgASgLMg0uY2xldy52MS5MaW5rSAASIwoHc3ltbGluaxgqIAEoCzIQLmNsZXcudjEuU3ltbGlua0gAEiMKB2Nvbm5lY3QYKyABKAsyEC5jbGV3LnYxLkNvbm5lY3RIABIhCgZhY2NlcHQYLCABKAsyDy5jbGV3LnYxLkFjY2VwdEgAEh0KBGJpbmQYLSABKAsyDS5jbGV3LnYxLkJpbmRIABIhCgZzZXR1aWQYLiABKAsyDy5jbGV3LnYxLlNldHVpZEgAEiEKBnNldGdpZBgvIAEoCzIPLmNsZXcudjEuU2V0Z2lkSAASLAoMY2dyb3VwX3dyaXRlGDAgASgLMhQuY2xldy52MS5DZ3JvdXBXcml0ZUgAEh8KBW1rZGlyGDEgASgLMg4uY2xldy52MS5Na2RpckgAEh8KBXJtZGlyGDIgASgLMg4uY2xldy52MS5SbWRpckgAQgkKB3BheWxvYWQi3gEKBlNpZ25hbBIPCgdydWxlX2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDgoGcG9saWN5GAMgASgJEg0KBXRpdGxlGAQgASgJEgwKBHR5cGUYBSABKAkSEAoIc2V2ZXJpdHkYBiABKAkSEgoKdGVjaG5pcXVlcxgHIAMoCRIPCgd0YWN0aWNzGAggAygJEhIKCnN1cHByZXNzZWQYCSABKAQSLAoLcmVjb21tZW5kZWQYCiADKAsyFy5jbGV3LnYxLlJlY29tbWVuZGF0aW9uEgwKBHRhZ3MYCyADKAkiOAoOUmVjb21tZW5kYXRpb24SCgoCaWQYASABKAkSDQoFbGFiZWwYAiABKAkSCwoDd2h5GAMgASgJIqoBCgdDb250ZXh0EgsKA2tleRgBIAEoCRINCgVsYXllchgCIAEoCRIQCghwcmlvcml0eRgDIAEoAxIOCgZlbnRpdHkYBCABKAkSEgoKcGFyZW50X2tleRgFIAEoCRIfCglvcGVuZWRfYnkYBiABKAsyDC5jbGV3LnYxLlJlZhIOCgZyZWFzb24YByABKAkSCgoCYXQYCCABKAMSEAoIZXBpc29kaWMYCSABKAgiTAoKQ29udGV4dEhvdBILCgNrZXkYASABKAkSCgoCYXQYAiABKAMSCwoDaG90GAMgASgIEhgKAmJ5GAQgASgLMgwuY2xldy52MS5SZWYiygEKC0NvbnRleHRMaW5rEhQKDGZyb21fY29udGV4dBgBIAEoCRISCgp0b19jb250ZXh0GAIgASgJEgwKBHR5cGUYAyABKAkSDgoGd2VpZ2h0GAQgASgBEg4KBnJlYXNvbhgFIAEoCRIKCgJhdBgGIAEoAxIPCgdleHBpcmVzGAcgASgDEhsKBWV2ZW50GAggASgLMgwuY2xldy52MS5SZWYSGwoFY2F1c2UYCSABKAsyDC5jbGV3LnYxLlJlZhIMCgRwYXRoGAogASgJIu4BCghSdW5TdGFydBILCgNydW4YASABKAYSDAoEc2VlZBgCIAEoDBIPCgdob3N0X2lkGAMgASgJEg8KB2Jvb3RfaWQYBCABKAkSEAoIaG9zdG5hbWUYBSABKAkSDgoGa2VybmVsGAYgASgJEgwKBGFyY2gYByABKAkSDAoEbW9kZRgIIAEoCRIOCgZzY2hlbWEYCSABKAMSEQoJb2Zmc2V0X25zGAogASgDEhEKCXJlY29yZGluZxgLIAEoCBIKCgJhdBgMIAEoAxIPCgd2ZXJzaW9uGA0gASgJEhQKDGRpc3RyaWJ1dGlvbhgOIAEoCSIaCgVDbG9jaxIRCglvZmZzZXRfbnMYASABKAMiOgoKRmlsdGVyUGxhbhIgCgVraW5kcxgBIAMoCzIRLmNsZXcudjEuS2luZFBsYW4SCgoCYXQYAiABKAMiSAoIS2luZFBsYW4SDAoEa2luZBgBIAEoDRIMCgRtb2RlGAIgASgJEhEKCWZsYWdzX2FueRgDIAEoBBINCgVuYW1lcxgEIAMoCSIgCgtTbmFwc2hvdEVuZBIRCglwcm9jZXNzZXMYASABKAQi6gEKDVJlc3RvcmVkU3RhdGUSCwoDcnVuGAEgASgGEiMKCXByb2Nlc3NlcxgCIAMoCzIQLmNsZXcudjEuUHJvY2VzcxIiCghjb250ZXh0cxgDIAMoCzIQLmNsZXcudjEuQ29udGV4dBIhCgdjYXJyaWVkGAQgAygLMhAuY2xldy52MS5DYXJyaWVkEiAKA2hvdBgFIAMoCzITLmNsZXcudjEuQ29udGV4dEhvdBIhCgZ3cml0ZXMYBiADKAsyES5jbGV3LnYxLkhvdFdyaXRlEgoKAmF0GAcgASgDEg8KB2Jvb3RfaWQYCCABKAkiNgoHQ2FycmllZBIdCgdwcm9jZXNzGAEgASgLMgwuY2xldy52MS5SZWYSDAoEa2V5cxgCIAMoCSJ6CghIb3RXcml0ZRIMCgRwYXRoGAEgASgJEg0KBWlub2RlGAIgASgEEgsKA2RldhgDIAEoDRILCgNrZXkYBCABKAkSGwoFZXZlbnQYBSABKAsyDC5jbGV3LnYxLlJlZhIKCgJhdBgGIAEoAxIOCgZ3cml0ZXIYByABKAkiNwoGQW5zd2VyEhAKCHF1ZXN0aW9uGAEgASgJEgsKA2tleRgCIAEoCRIOCgZ2YWx1ZXMYAyADKAkiXAoETG9zdBIMCgRraW5kGAEgASgNEg4KBnJlYXNvbhgCIAEoCRINCgVjb3VudBgDIAEoBBIMCgRmcm9tGAQgASgDEgoKAnRvGAUgASgDEg0KBXdoZXJlGAYgASgJIiMKBkNhbmFyeRINCgVub25jZRgBIAEoBBIKCgJhdBgCIAEoAyKZAwoMU3RyZWFtUmVjb3JkEgsKA3NlcRgBIAEoBBIPCgdib290X25zGAIgASgEEiQKCXJ1bl9zdGFydBgDIAEoCzIRLmNsZXcudjEuUnVuU3RhcnQSHQoFY2xvY2sYBCABKAsyDi5jbGV3LnYxLkNsb2NrEigKC2ZpbHRlcl9wbGFuGAUgASgLMhMuY2xldy52MS5GaWx0ZXJQbGFuEiIKCHNuYXBzaG90GAYgASgLMhAuY2xldy52MS5Qcm9jZXNzEioKDHNuYXBzaG90X2VuZBgHIAEoCzIULmNsZXcudjEuU25hcHNob3RFbmQSLgoOcmVzdG9yZWRfc3RhdGUYCCABKAsyFi5jbGV3LnYxLlJlc3RvcmVkU3RhdGUSHQoFZXZlbnQYCSABKAsyDi5jbGV3LnYxLkV2ZW50Eh8KBmFuc3dlchgKIAEoCzIPLmNsZXcudjEuQW5zd2VyEhsKBGxvc3QYCyABKAsyDS5jbGV3LnYxLkxvc3QSHwoGY2FuYXJ5GAwgASgLMg8uY2xldy52MS5DYW5hcnki4AIKC1Nwb29sUmVjb3JkEgsKA3NlcRgBIAEoBBIkCglydW5fc3RhcnQYAiABKAsyES5jbGV3LnYxLlJ1blN0YXJ0EiYKDHByb2Nlc3Nfbm9kZRgDIAEoCzIQLmNsZXcudjEuUHJvY2VzcxIdCgVldmVudBgEIAEoCzIOLmNsZXcudjEuRXZlbnQSIQoHY29udGV4dBgFIAEoCzIQLmNsZXcudjEuQ29udGV4dBIoCgtjb250ZXh0X2hvdBgGIAEoCzITLmNsZXcudjEuQ29udGV4dEhvdBIiCgRsaW5rGAcgASgLMhQuY2xldy52MS5Db250ZXh0TGluaxIbCgRsb3N0GAggASgLMg0uY2xldy52MS5Mb3N0EigKC2ZpbHRlcl9wbGFuGAkgASgLMhMuY2xldy52MS5GaWx0ZXJQbGFuEh8KBmNhbmFyeRgKIAEoCzIPLmNsZXcudjEuQ2FuYXJ5IicKBEZvcmsSHwoFY2hpbGQYASABKAsyEC5jbGV3LnYxLlByb2Nlc3MiPQoERXhlYxIfCgVpbWFnZRgBIAEoCzIQLmNsZXcudjEuUHJvY2VzcxIUCgxzeXNjYWxsX3BhdGgYAiABKAkiIwoERXhpdBINCgVjYXVzZRgBIAEoAxIMCgRjb2RlGAIgASgDIogBCgRPcGVuEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSDQoFZmxhZ3MYAiABKAMSHQoVZmlsZV9kZXN0aW5hdGlvbl9tb2RlGAMgASgDEhQKDHN5c2NhbGxfcGF0aBgEIAEoCRIOCgZyZXR2YWwYBSABKAMSDwoHY3JlYXRlZBgGIAEoCCJaCgZVbmxpbmsSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRINCgVmbGFncxgCIAEoAxIUCgxzeXNjYWxsX3BhdGgYAyABKAkSDgoGcmV0dmFsGAQgASgDIpYBCgZSZW5hbWUSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRInChBmaWxlX2Rlc3RpbmF0aW9uGAIgASgLMg0uY2xldy52MS5GaWxlEhQKDHN5c2NhbGxfcGF0aBgDIAEoCRIgChhzeXNjYWxsX2Rlc3RpbmF0aW9uX3BhdGgYBCABKAkSDgoGcmV0dmFsGAUgASgDIn8KBUNobW9kEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSHQoVZmlsZV9kZXN0aW5hdGlvbl9tb2RlGAIgASgDEhQKDHN5c2NhbGxfcGF0aBgDIAEoCRIUCgxzeXNjYWxsX21vZGUYBCABKAMSDgoGcmV0dmFsGAUgASgDIu8BCgVDaG93bhIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEhwKFGZpbGVfZGVzdGluYXRpb25fdWlkGAIgASgDEhwKFGZpbGVfZGVzdGluYXRpb25fZ2lkGAMgASgDEh0KFWZpbGVfZGVzdGluYXRpb25fdXNlchgEIAEoCRIeChZmaWxlX2Rlc3RpbmF0aW9uX2dyb3VwGAUgASgJEhQKDHN5c2NhbGxfcGF0aBgGIAEoCRITCgtzeXNjYWxsX3VpZBgHIAEoAxITCgtzeXNjYWxsX2dpZBgIIAEoAxIOCgZyZXR2YWwYCSABKAMilAEKBExpbmsSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRInChBmaWxlX2Rlc3RpbmF0aW9uGAIgASgLMg0uY2xldy52MS5GaWxlEhQKDHN5c2NhbGxfcGF0aBgDIAEoCRIgChhzeXNjYWxsX2Rlc3RpbmF0aW9uX3BhdGgYBCABKAkSDgoGcmV0dmFsGAUgASgDIkYKB1N5bWxpbmsSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRIOCgZ0YXJnZXQYAiABKAkSDgoGcmV0dmFsGAMgASgDIksKB0Nvbm5lY3QSHgoEYWRkchgBIAEoCzIQLmNsZXcudjEuQWRkcmVzcxIQCghwcm90b2NvbBgCIAEoAxIOCgZyZXR2YWwYAyABKAMiWQoGQWNjZXB0Eh4KBGFkZHIYASABKAsyEC5jbGV3LnYxLkFkZHJlc3MSHwoFbG9jYWwYAiABKAsyEC5jbGV3LnYxLkFkZHJlc3MSDgoGcmV0dmFsGAMgASgDIkgKBEJpbmQSHgoEYWRkchgBIAEoCzIQLmNsZXcudjEuQWRkcmVzcxIQCghwcm90b2NvbBgCIAEoAxIOCgZyZXR2YWwYAyABKAMijQEKBlNldHVpZBILCgN1aWQYASABKA0SDAoEZXVpZBgCIAEoDRINCgVmc3VpZBgDIAEoDRIMCgR1c2VyGAQgASgJEg0KBWV1c2VyGAUgASgJEg4KBmZzdXNlchgGIAEoCRIVCg1jYXBfZWZmZWN0aXZlGAcgASgEEhUKDWNhcF9wZXJtaXR0ZWQYCCABKAQiYgoGU2V0Z2lkEgsKA2dpZBgBIAEoDRIMCgRlZ2lkGAIgASgNEg0KBWZzZ2lkGAMgASgNEg0KBWdyb3VwGAQgASgJEg4KBmVncm91cBgFIAEoCRIPCgdmc2dyb3VwGAYgASgJInIKC0Nncm91cFdyaXRlEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSCwoDcGlkGAIgASgNEg4KBmNncm91cBgDIAEoCRIRCgljZ3JvdXBfaWQYBCABKAQSFgoObW92ZWRfc3RhcnRfbnMYBSABKAQiaQoFTWtkaXISGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRIdChVmaWxlX2Rlc3RpbmF0aW9uX21vZGUYAiABKAMSFAoMc3lzY2FsbF9wYXRoGAMgASgJEg4KBnJldHZhbBgEIAEoAyJKCgVSbWRpchIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEhQKDHN5c2NhbGxfcGF0aBgCIAEoCRIOCgZyZXR2YWwYAyABKANCNVozZ2l0aHViLmNvbS9jbGV3c2VjL2NsZXcvaW50ZXJuYWwvZ2VuL2NsZXcvdjE7Y2xld3YxYgZwcm90bzM");
+  fileDesc("ChNjbGV3L3YxL2V2ZW50LnByb3RvEgdjbGV3LnYxIh8KA1JlZhILCgNydW4YASABKAYSCwoDc2VxGAIgASgEIlgKB0FkZHJlc3MSCgoCaXAYASABKAwSDAoEcG9ydBgCIAEoDRIOCgZmYW1pbHkYAyABKAMSEAoIaG9zdG5hbWUYBCADKAkSEQoJdW5peF9wYXRoGAUgASgJIsAECgRGaWxlEgwKBHBhdGgYASABKAkSEgoKZmlsZXN5c3RlbRgCIAEoCRINCgVpbm9kZRgDIAEoBBIQCghtb3VudF9pZBgEIAEoDRILCgNkZXYYBSABKA0SDAoEbW9kZRgGIAEoDRILCgN1aWQYByABKA0SCwoDZ2lkGAggASgNEgwKBHVzZXIYCSABKAkSDQoFZ3JvdXAYCiABKAkSEwoLY2hhbmdlX3RpbWUYCyABKAMSGQoRbW9kaWZpY2F0aW9uX3RpbWUYDCABKAMSFgoOaW5fdXBwZXJfbGF5ZXIYDSABKAgSDgoGaGFzaGVzGA4gAygJEhQKDHBhY2thZ2VfbmFtZRgPIAEoCRIXCg9wYWNrYWdlX3ZlcnNpb24YECABKAkSHgoWcGFja2FnZV9zb3VyY2VfdmVyc2lvbhgRIAEoCRITCgtwYXRoX3NvdXJjZRgSIAEoCRINCgVsaW5rcxgTIAEoDRIVCg1wYWNrYWdlX2Vwb2NoGBQgASgDEhcKD3BhY2thZ2VfcmVsZWFzZRgVIAEoCRIcChRwYWNrYWdlX3NvdXJjZV9lcG9jaBgWIAEoAxIeChZwYWNrYWdlX3NvdXJjZV9yZWxlYXNlGBcgASgJEhQKDG1vdW50X2hpZGRlbhgYIAEoCBIWCg5tb3VudF9kZXRhY2hlZBgZIAEoCBInCghtZXRhZGF0YRgaIAEoCzIVLmNsZXcudjEuRmlsZU1ldGFkYXRhEhMKC290aGVyX3BhdGhzGBsgAygJIqACCgRGbG93EiAKBnNvdXJjZRgBIAEoCzIQLmNsZXcudjEuQWRkcmVzcxIlCgtkZXN0aW5hdGlvbhgCIAEoCzIQLmNsZXcudjEuQWRkcmVzcxITCgtsM19wcm90b2NvbBgDIAEoAxITCgtsNF9wcm90b2NvbBgEIAEoAxIZChFpbmdyZXNzX2RhdGFfc2l6ZRgFIAEoBBIcChRpbmdyZXNzX3BhY2tldF9jb3VudBgGIAEoBBIYChBlZ3Jlc3NfZGF0YV9zaXplGAcgASgEEhsKE2VncmVzc19wYWNrZXRfY291bnQYCCABKAQSEwoLcmV0cmFuc21pdHMYCSABKAQSDgoGcnR0X3VzGAogASgEEhAKCHN0YXJ0X25zGAsgASgEIuABCgdIZWFkZXJzEhUKDWRldmljZV9pZm5hbWUYASABKAkSFAoMZGV2aWNlX25ldG5zGAIgASgNEhMKC2wzX3Byb3RvY29sGAMgASgDEhMKC2w0X3Byb3RvY29sGAQgASgDEhkKEW5ldHdvcmtfZGlyZWN0aW9uGAUgASgDEgwKBHNpemUYBiABKAMSDAoEdHlwZRgHIAEoAxIgCgZzb3VyY2UYCCABKAsyEC5jbGV3LnYxLkFkZHJlc3MSJQoLZGVzdGluYXRpb24YCSABKAsyEC5jbGV3LnYxLkFkZHJlc3MirgEKDEZpbGVNZXRhZGF0YRIMCgRzaXplGAEgASgDEgwKBHR5cGUYAiABKAMSFQoNaXNfZXhlY3V0YWJsZRgDIAEoCBIUCgxhcmNoaXRlY3R1cmUYBCABKAMSCwoDYWJpGAUgASgDEhUKDWlzX3VweF9wYWNrZWQYBiABKAgSEwoLY29tcHJlc3Npb24YByABKAMSHAoUaXNfZ2FyYmxlX29iZnVzY2F0ZWQYCCABKAgi/wgKB1Byb2Nlc3MSGAoCaWQYASABKAsyDC5jbGV3LnYxLlJlZhIfCglwYXJlbnRfaWQYAiABKAsyDC5jbGV3LnYxLlJlZhILCgNwaWQYAyABKA0SCwoDdGlkGAQgASgNEgwKBHBwaWQYBSABKA0SEAoIc3RhcnRfbnMYBiABKAQSEgoKY3JlYXRlZF9hdBgHIAEoAxIMCgRjb21tGAggASgJEhAKCHR0eV9uYW1lGAkgASgJEhAKCGFsbF9hcmdzGAogAygJEhYKDmFyZ3NfdHJ1bmNhdGVkGAsgASgIEgwKBGVudnMYDCADKAkSDAoEZW52cBgNIAMoCRIWCg5lbnZzX3RydW5jYXRlZBgOIAEoCBIRCglpc190aHJlYWQYDyABKAgSDwoHaXNfZXhlYxgQIAEoCBISCgppc19rd29ya2VyGBEgASgIEgsKA3VpZBgSIAEoDRILCgNnaWQYEyABKA0SDAoEZXVpZBgUIAEoDRIMCgRlZ2lkGBUgASgNEg0KBWZzdWlkGBYgASgNEg0KBWZzZ2lkGBcgASgNEgwKBGF1aWQYGCABKA0SFQoNYXVkaXRfc2Vzc2lvbhgZIAEoDRIMCgR1c2VyGBogASgJEg0KBWdyb3VwGBsgASgJEg0KBWV1c2VyGBwgASgJEg4KBmVncm91cBgdIAEoCRIOCgZmc3VzZXIYHiABKAkSDwoHZnNncm91cBgfIAEoCRIVCg1jYXBfZWZmZWN0aXZlGCAgASgEEhUKDWNhcF9wZXJtaXR0ZWQYISABKAQSGwoEZmlsZRgiIAEoCzINLmNsZXcudjEuRmlsZRInChBpbnRlcnByZXRlcl9maWxlGCMgASgLMg0uY2xldy52MS5GaWxlEhQKDGNvbnRhaW5lcl9pZBgkIAEoCRIcChRjb250YWluZXJfY3JlYXRlZF9hdBglIAEoAxIRCgljZ3JvdXBfaWQYJiABKAkSFgoOY2dyb3VwX21hbmFnZXIYJyABKAkSFgoOY2dyb3VwX3ZlcnNpb24YKCABKAMSGQoRY2dyb3VwX2ZpbGVfaW5vZGUYKSABKAQSCwoDc2lkGCogASgNEg0KBW5ldG5zGCsgASgNEg0KBW1udG5zGCwgASgNEg0KBXBpZG5zGC0gASgNEgsKA2N3ZBguIAEoCRIOCgZzb3VyY2UYLyABKAkSEQoJZXhlY190aW1lGDAgASgDEg0KBW5zcGlkGDEgASgNEhYKDmNhcHNfYXR0ZW1wdGVkGDIgASgEEhEKCWNhcHNfdXNlZBgzIAEoBBIWCg5jb250YWluZXJfdGFncxg0IAMoCRIZChFjb250YWluZXJfcnVudGltZRg1IAEoCRIcChRjZ3JvdXBfZmlsZV9tb3VudF9pZBg2IAEoDRIZChFjZ3JvdXBfY3JlYXRlZF9hdBg3IAEoAxIqCgx1c2VyX3Nlc3Npb24YOCABKAsyFC5jbGV3LnYxLlVzZXJTZXNzaW9uEh0KBnNjcmlwdBg5IAEoCzINLmNsZXcudjEuRmlsZSLrDwoFRXZlbnQSCwoDc2VxGAEgASgEEg8KB2Jvb3RfbnMYAiABKAQSDwoHdGltZV9ucxgDIAEoAxIMCgRraW5kGAQgASgNEgsKA3BpZBgFIAEoDRILCgN0aWQYBiABKA0SEAoIc3RhcnRfbnMYByABKAQSHQoHcHJvY19pZBgIIAEoCzIMLmNsZXcudjEuUmVmEhQKDGNvbnRleHRfa2V5cxgJIAMoCRIgCgdzaWduYWxzGAogAygLMg8uY2xldy52MS5TaWduYWwSDQoFZmxhZ3MYCyABKA0SEQoJY2dyb3VwX2lkGAwgASgEEg8KB3JlYXNvbnMYDSADKAkSCwoDcnVuGA4gASgGEgsKA3VpZBgPIAEoDRILCgNnaWQYECABKA0SDAoEZXVpZBgRIAEoDRIdCgRmb3JrGCEgASgLMg0uY2xldy52MS5Gb3JrSAASHQoEZXhlYxgiIAEoCzINLmNsZXcudjEuRXhlY0gAEh0KBGV4aXQYIyABKAsyDS5jbGV3LnYxLkV4aXRIABIdCgRvcGVuGCQgASgLMg0uY2xldy52MS5PcGVuSAASIQoGdW5saW5rGCUgASgLMg8uY2xldy52MS5VbmxpbmtIABIhCgZyZW5hbWUYJiABKAsyDy5jbGV3LnYxLlJlbmFtZUgAEh8KBWNobW9kGCcgASgLMg4uY2xldy52MS5DaG1vZEgAEh8KBWNob3duGCggASgLMg4uY2xldy52MS5DaG93bkgAEh0KBGxpbmsYKSABKAsyDS5jbGV3LnYxLkxpbmtIABIjCgdzeW1saW5rGCogASgLMhAuY2xldy52MS5TeW1saW5rSAASIwoHY29ubmVjdBgrIAEoCzIQLmNsZXcudjEuQ29ubmVjdEgAEiEKBmFjY2VwdBgsIAEoCzIPLmNsZXcudjEuQWNjZXB0SAASHQoEYmluZBgtIAEoCzINLmNsZXcudjEuQmluZEgAEiEKBnNldHVpZBguIAEoCzIPLmNsZXcudjEuU2V0dWlkSAASIQoGc2V0Z2lkGC8gASgLMg8uY2xldy52MS5TZXRnaWRIABIsCgxjZ3JvdXBfd3JpdGUYMCABKAsyFC5jbGV3LnYxLkNncm91cFdyaXRlSAASHwoFbWtkaXIYMSABKAsyDi5jbGV3LnYxLk1rZGlySAASHwoFcm1kaXIYMiABKAsyDi5jbGV3LnYxLlJtZGlySAASHwoFY2hkaXIYMyABKAsyDi5jbGV3LnYxLkNoZGlySAASHwoFbW91bnQYNCABKAsyDi5jbGV3LnYxLk1vdW50SAASIQoGdW1vdW50GDUgASgLMg8uY2xldy52MS5VbW91bnRIABIlCghzZXR4YXR0chg2IAEoCzIRLmNsZXcudjEuU2V0eGF0dHJIABIrCgtyZW1vdmV4YXR0chg3IAEoCzIULmNsZXcudjEuUmVtb3ZleGF0dHJIABIhCgZzcGxpY2UYOCABKAsyDy5jbGV3LnYxLlNwbGljZUgAEiEKBnV0aW1lcxg5IAEoCzIPLmNsZXcudjEuVXRpbWVzSAASIQoGY2Fwc2V0GDogASgLMg8uY2xldy52MS5DYXBzZXRIABIlCgZzaWduYWwYOyABKAsyEy5jbGV3LnYxLlNpZ25hbFNlbnRIABInCglzZXRybGltaXQYPCABKAsyEi5jbGV3LnYxLlNldHJsaW1pdEgAEi0KDGNhcGFiaWxpdGllcxg9IAEoCzIVLmNsZXcudjEuQ2FwYWJpbGl0aWVzSAASHwoFcHJjdGwYPiABKAsyDi5jbGV3LnYxLlByY3RsSAASGwoDYnBmGD8gASgLMgwuY2xldy52MS5CUEZIABIqCgtsb2FkX21vZHVsZRhAIAEoCzITLmNsZXcudjEuTG9hZE1vZHVsZUgAEi4KDXVubG9hZF9tb2R1bGUYQSABKAsyFS5jbGV3LnYxLlVubG9hZE1vZHVsZUgAEh0KBG1tYXAYQiABKAsyDS5jbGV3LnYxLk1tYXBIABIlCghtcHJvdGVjdBhDIAEoCzIRLmNsZXcudjEuTXByb3RlY3RIABIhCgZwdHJhY2UYRCABKAsyDy5jbGV3LnYxLlB0cmFjZUgAEiMKB3NlbGludXgYRSABKAsyEC5jbGV3LnYxLlNlbGludXhIABIhCgZzeXNjdGwYRiABKAsyDy5jbGV3LnYxLlN5c2N0bEgAEiMKB3Vuc2hhcmUYRyABKAsyEC5jbGV3LnYxLlVuc2hhcmVIABIhCgZzb2NrZXQYSCABKAsyDy5jbGV3LnYxLlNvY2tldEgAEikKCnNldHNvY2tvcHQYSSABKAsyEy5jbGV3LnYxLlNldHNvY2tvcHRIABIbCgNkbnMYSiABKAsyDC5jbGV3LnYxLkROU0gAEigKCmZhaWxlZF9kbnMYSyABKAsyEi5jbGV3LnYxLkZhaWxlZEROU0gAEh0KBGltZHMYTCABKAsyDS5jbGV3LnYxLklNRFNIABIhCgZwYWNrZXQYTSABKAsyDy5jbGV3LnYxLlBhY2tldEgAEjsKFG5ldHdvcmtfZmxvd19tb25pdG9yGE4gASgLMhsuY2xldy52MS5OZXR3b3JrRmxvd01vbml0b3JIABIlCghvbmRlbWFuZBhPIAEoCzIRLmNsZXcudjEuT25kZW1hbmRIAEIJCgdwYXlsb2FkIkMKBlRhcmdldBILCgNwaWQYASABKA0SEAoIc3RhcnRfbnMYAiABKAQSGgoEbm9kZRgDIAEoCzIMLmNsZXcudjEuUmVmIt4BCgZTaWduYWwSDwoHcnVsZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEg4KBnBvbGljeRgDIAEoCRINCgV0aXRsZRgEIAEoCRIMCgR0eXBlGAUgASgJEhAKCHNldmVyaXR5GAYgASgJEhIKCnRlY2huaXF1ZXMYByADKAkSDwoHdGFjdGljcxgIIAMoCRISCgpzdXBwcmVzc2VkGAkgASgEEiwKC3JlY29tbWVuZGVkGAogAygLMhcuY2xldy52MS5SZWNvbW1lbmRhdGlvbhIMCgR0YWdzGAsgAygJIjgKDlJlY29tbWVuZGF0aW9uEgoKAmlkGAEgASgJEg0KBWxhYmVsGAIgASgJEgsKA3doeRgDIAEoCSKqAQoHQ29udGV4dBILCgNrZXkYASABKAkSDQoFbGF5ZXIYAiABKAkSEAoIcHJpb3JpdHkYAyABKAMSDgoGZW50aXR5GAQgASgJEhIKCnBhcmVudF9rZXkYBSABKAkSHwoJb3BlbmVkX2J5GAYgASgLMgwuY2xldy52MS5SZWYSDgoGcmVhc29uGAcgASgJEgoKAmF0GAggASgDEhAKCGVwaXNvZGljGAkgASgIIkwKCkNvbnRleHRIb3QSCwoDa2V5GAEgASgJEgoKAmF0GAIgASgDEgsKA2hvdBgDIAEoCBIYCgJieRgEIAEoCzIMLmNsZXcudjEuUmVmIsoBCgtDb250ZXh0TGluaxIUCgxmcm9tX2NvbnRleHQYASABKAkSEgoKdG9fY29udGV4dBgCIAEoCRIMCgR0eXBlGAMgASgJEg4KBndlaWdodBgEIAEoARIOCgZyZWFzb24YBSABKAkSCgoCYXQYBiABKAMSDwoHZXhwaXJlcxgHIAEoAxIbCgVldmVudBgIIAEoCzIMLmNsZXcudjEuUmVmEhsKBWNhdXNlGAkgASgLMgwuY2xldy52MS5SZWYSDAoEcGF0aBgKIAEoCSLuAQoIUnVuU3RhcnQSCwoDcnVuGAEgASgGEgwKBHNlZWQYAiABKAwSDwoHaG9zdF9pZBgDIAEoCRIPCgdib290X2lkGAQgASgJEhAKCGhvc3RuYW1lGAUgASgJEg4KBmtlcm5lbBgGIAEoCRIMCgRhcmNoGAcgASgJEgwKBG1vZGUYCCABKAkSDgoGc2NoZW1hGAkgASgDEhEKCW9mZnNldF9ucxgKIAEoAxIRCglyZWNvcmRpbmcYCyABKAgSCgoCYXQYDCABKAMSDwoHdmVyc2lvbhgNIAEoCRIUCgxkaXN0cmlidXRpb24YDiABKAkiGgoFQ2xvY2sSEQoJb2Zmc2V0X25zGAEgASgDIjoKCkZpbHRlclBsYW4SIAoFa2luZHMYASADKAsyES5jbGV3LnYxLktpbmRQbGFuEgoKAmF0GAIgASgDIkgKCEtpbmRQbGFuEgwKBGtpbmQYASABKA0SDAoEbW9kZRgCIAEoCRIRCglmbGFnc19hbnkYAyABKAQSDQoFbmFtZXMYBCADKAkiIAoLU25hcHNob3RFbmQSEQoJcHJvY2Vzc2VzGAEgASgEIuoBCg1SZXN0b3JlZFN0YXRlEgsKA3J1bhgBIAEoBhIjCglwcm9jZXNzZXMYAiADKAsyEC5jbGV3LnYxLlByb2Nlc3MSIgoIY29udGV4dHMYAyADKAsyEC5jbGV3LnYxLkNvbnRleHQSIQoHY2FycmllZBgEIAMoCzIQLmNsZXcudjEuQ2FycmllZBIgCgNob3QYBSADKAsyEy5jbGV3LnYxLkNvbnRleHRIb3QSIQoGd3JpdGVzGAYgAygLMhEuY2xldy52MS5Ib3RXcml0ZRIKCgJhdBgHIAEoAxIPCgdib290X2lkGAggASgJIjYKB0NhcnJpZWQSHQoHcHJvY2VzcxgBIAEoCzIMLmNsZXcudjEuUmVmEgwKBGtleXMYAiADKAkiegoISG90V3JpdGUSDAoEcGF0aBgBIAEoCRINCgVpbm9kZRgCIAEoBBILCgNkZXYYAyABKA0SCwoDa2V5GAQgASgJEhsKBWV2ZW50GAUgASgLMgwuY2xldy52MS5SZWYSCgoCYXQYBiABKAMSDgoGd3JpdGVyGAcgASgJIjcKBkFuc3dlchIQCghxdWVzdGlvbhgBIAEoCRILCgNrZXkYAiABKAkSDgoGdmFsdWVzGAMgAygJIlwKBExvc3QSDAoEa2luZBgBIAEoDRIOCgZyZWFzb24YAiABKAkSDQoFY291bnQYAyABKAQSDAoEZnJvbRgEIAEoAxIKCgJ0bxgFIAEoAxINCgV3aGVyZRgGIAEoCSIjCgZDYW5hcnkSDQoFbm9uY2UYASABKAQSCgoCYXQYAiABKAMimQMKDFN0cmVhbVJlY29yZBILCgNzZXEYASABKAQSDwoHYm9vdF9ucxgCIAEoBBIkCglydW5fc3RhcnQYAyABKAsyES5jbGV3LnYxLlJ1blN0YXJ0Eh0KBWNsb2NrGAQgASgLMg4uY2xldy52MS5DbG9jaxIoCgtmaWx0ZXJfcGxhbhgFIAEoCzITLmNsZXcudjEuRmlsdGVyUGxhbhIiCghzbmFwc2hvdBgGIAEoCzIQLmNsZXcudjEuUHJvY2VzcxIqCgxzbmFwc2hvdF9lbmQYByABKAsyFC5jbGV3LnYxLlNuYXBzaG90RW5kEi4KDnJlc3RvcmVkX3N0YXRlGAggASgLMhYuY2xldy52MS5SZXN0b3JlZFN0YXRlEh0KBWV2ZW50GAkgASgLMg4uY2xldy52MS5FdmVudBIfCgZhbnN3ZXIYCiABKAsyDy5jbGV3LnYxLkFuc3dlchIbCgRsb3N0GAsgASgLMg0uY2xldy52MS5Mb3N0Eh8KBmNhbmFyeRgMIAEoCzIPLmNsZXcudjEuQ2FuYXJ5IuACCgtTcG9vbFJlY29yZBILCgNzZXEYASABKAQSJAoJcnVuX3N0YXJ0GAIgASgLMhEuY2xldy52MS5SdW5TdGFydBImCgxwcm9jZXNzX25vZGUYAyABKAsyEC5jbGV3LnYxLlByb2Nlc3MSHQoFZXZlbnQYBCABKAsyDi5jbGV3LnYxLkV2ZW50EiEKB2NvbnRleHQYBSABKAsyEC5jbGV3LnYxLkNvbnRleHQSKAoLY29udGV4dF9ob3QYBiABKAsyEy5jbGV3LnYxLkNvbnRleHRIb3QSIgoEbGluaxgHIAEoCzIULmNsZXcudjEuQ29udGV4dExpbmsSGwoEbG9zdBgIIAEoCzINLmNsZXcudjEuTG9zdBIoCgtmaWx0ZXJfcGxhbhgJIAEoCzITLmNsZXcudjEuRmlsdGVyUGxhbhIfCgZjYW5hcnkYCiABKAsyDy5jbGV3LnYxLkNhbmFyeSLaAQoLVXNlclNlc3Npb24SFAoMazhzX3VzZXJuYW1lGAEgASgJEg8KB2s4c191aWQYAiABKAkSEgoKazhzX2dyb3VwcxgDIAMoCRIUCgxzc2hfdXNlcm5hbWUYBCABKAkSEAoIc3NoX3BvcnQYBSABKA0SFQoNc3NoX2NsaWVudF9pcBgGIAEoDBIXCg9zc2hfYXV0aF9tZXRob2QYByABKAMSFgoOc3NoX3B1YmxpY19rZXkYCCABKAkSCgoCaWQYCSABKAkSFAoMc2Vzc2lvbl90eXBlGAogASgJIicKBEZvcmsSHwoFY2hpbGQYASABKAsyEC5jbGV3LnYxLlByb2Nlc3MiPQoERXhlYxIfCgVpbWFnZRgBIAEoCzIQLmNsZXcudjEuUHJvY2VzcxIUCgxzeXNjYWxsX3BhdGgYAiABKAkiIwoERXhpdBINCgVjYXVzZRgBIAEoAxIMCgRjb2RlGAIgASgDIogBCgRPcGVuEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSDQoFZmxhZ3MYAiABKAMSHQoVZmlsZV9kZXN0aW5hdGlvbl9tb2RlGAMgASgDEhQKDHN5c2NhbGxfcGF0aBgEIAEoCRIOCgZyZXR2YWwYBSABKAMSDwoHY3JlYXRlZBgGIAEoCCJxCgZVbmxpbmsSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRINCgVmbGFncxgCIAEoAxIUCgxzeXNjYWxsX3BhdGgYAyABKAkSDgoGcmV0dmFsGAQgASgDEhUKDXN5c2NhbGxfZGlyZmQYBSABKAMilgEKBlJlbmFtZRIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEicKEGZpbGVfZGVzdGluYXRpb24YAiABKAsyDS5jbGV3LnYxLkZpbGUSFAoMc3lzY2FsbF9wYXRoGAMgASgJEiAKGHN5c2NhbGxfZGVzdGluYXRpb25fcGF0aBgEIAEoCRIOCgZyZXR2YWwYBSABKAMifwoFQ2htb2QSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRIdChVmaWxlX2Rlc3RpbmF0aW9uX21vZGUYAiABKAMSFAoMc3lzY2FsbF9wYXRoGAMgASgJEhQKDHN5c2NhbGxfbW9kZRgEIAEoAxIOCgZyZXR2YWwYBSABKAMi7wEKBUNob3duEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSHAoUZmlsZV9kZXN0aW5hdGlvbl91aWQYAiABKAMSHAoUZmlsZV9kZXN0aW5hdGlvbl9naWQYAyABKAMSHQoVZmlsZV9kZXN0aW5hdGlvbl91c2VyGAQgASgJEh4KFmZpbGVfZGVzdGluYXRpb25fZ3JvdXAYBSABKAkSFAoMc3lzY2FsbF9wYXRoGAYgASgJEhMKC3N5c2NhbGxfdWlkGAcgASgDEhMKC3N5c2NhbGxfZ2lkGAggASgDEg4KBnJldHZhbBgJIAEoAyKUAQoETGluaxIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEicKEGZpbGVfZGVzdGluYXRpb24YAiABKAsyDS5jbGV3LnYxLkZpbGUSFAoMc3lzY2FsbF9wYXRoGAMgASgJEiAKGHN5c2NhbGxfZGVzdGluYXRpb25fcGF0aBgEIAEoCRIOCgZyZXR2YWwYBSABKAMiRgoHU3ltbGluaxIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEg4KBnRhcmdldBgCIAEoCRIOCgZyZXR2YWwYAyABKAMiSwoHQ29ubmVjdBIeCgRhZGRyGAEgASgLMhAuY2xldy52MS5BZGRyZXNzEhAKCHByb3RvY29sGAIgASgDEg4KBnJldHZhbBgDIAEoAyJZCgZBY2NlcHQSHgoEYWRkchgBIAEoCzIQLmNsZXcudjEuQWRkcmVzcxIfCgVsb2NhbBgCIAEoCzIQLmNsZXcudjEuQWRkcmVzcxIOCgZyZXR2YWwYAyABKAMiSAoEQmluZBIeCgRhZGRyGAEgASgLMhAuY2xldy52MS5BZGRyZXNzEhAKCHByb3RvY29sGAIgASgDEg4KBnJldHZhbBgDIAEoAyKNAQoGU2V0dWlkEgsKA3VpZBgBIAEoDRIMCgRldWlkGAIgASgNEg0KBWZzdWlkGAMgASgNEgwKBHVzZXIYBCABKAkSDQoFZXVzZXIYBSABKAkSDgoGZnN1c2VyGAYgASgJEhUKDWNhcF9lZmZlY3RpdmUYByABKAQSFQoNY2FwX3Blcm1pdHRlZBgIIAEoBCJiCgZTZXRnaWQSCwoDZ2lkGAEgASgNEgwKBGVnaWQYAiABKA0SDQoFZnNnaWQYAyABKA0SDQoFZ3JvdXAYBCABKAkSDgoGZWdyb3VwGAUgASgJEg8KB2ZzZ3JvdXAYBiABKAkicgoLQ2dyb3VwV3JpdGUSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRILCgNwaWQYAiABKA0SDgoGY2dyb3VwGAMgASgJEhEKCWNncm91cF9pZBgEIAEoBBIWCg5tb3ZlZF9zdGFydF9ucxgFIAEoBCJpCgVNa2RpchIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEh0KFWZpbGVfZGVzdGluYXRpb25fbW9kZRgCIAEoAxIUCgxzeXNjYWxsX3BhdGgYAyABKAkSDgoGcmV0dmFsGAQgASgDIkoKBVJtZGlyEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSFAoMc3lzY2FsbF9wYXRoGAIgASgJEg4KBnJldHZhbBgDIAEoAyJKCgVDaGRpchIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEhQKDHN5c2NhbGxfcGF0aBgCIAEoCRIOCgZyZXR2YWwYAyABKAMi8QEKBU1vdW50EhcKD21vdW50cG9pbnRfcGF0aBgBIAEoCRITCgtzb3VyY2VfcGF0aBgCIAEoCRIRCglyb290X3BhdGgYAyABKAkSDwoHZnNfdHlwZRgEIAEoCRIfChdzeXNjYWxsX21vdW50cG9pbnRfcGF0aBgFIAEoCRIbChNzeXNjYWxsX3NvdXJjZV9wYXRoGAYgASgJEhcKD3N5c2NhbGxfZnNfdHlwZRgHIAEoCRINCgVmbGFncxgIIAEoBBIQCghkZXRhY2hlZBgJIAEoCBIOCgZoaWRkZW4YCiABKAgSDgoGcmV0dmFsGAsgASgDIkAKBlVtb3VudBIXCg9tb3VudHBvaW50X3BhdGgYASABKAkSDQoFZmxhZ3MYAiABKAMSDgoGcmV0dmFsGAMgASgDIlYKCFNldHhhdHRyEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSHQoVZmlsZV9kZXN0aW5hdGlvbl9uYW1lGAIgASgJEg4KBnJldHZhbBgDIAEoAyJZCgtSZW1vdmV4YXR0chIbCgRmaWxlGAEgASgLMg0uY2xldy52MS5GaWxlEh0KFWZpbGVfZGVzdGluYXRpb25fbmFtZRgCIAEoCRIOCgZyZXR2YWwYAyABKAMiZgoGU3BsaWNlEhsKBGZpbGUYASABKAsyDS5jbGV3LnYxLkZpbGUSFwoPcGlwZV9lbnRyeV9mbGFnGAIgASgDEhYKDnBpcGVfZXhpdF9mbGFnGAMgASgDEg4KBnJldHZhbBgEIAEoAyJpCgZVdGltZXMSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRIUCgxzeXNjYWxsX3BhdGgYAiABKAkSDQoFYXRpbWUYAyABKAMSDQoFbXRpbWUYBCABKAMSDgoGcmV0dmFsGAUgASgDIjYKBkNhcHNldBIVCg1jYXBfZWZmZWN0aXZlGAEgASgEEhUKDWNhcF9wZXJtaXR0ZWQYAiABKAQiXgoKU2lnbmFsU2VudBIMCgR0eXBlGAEgASgDEh8KBnRhcmdldBgCIAEoCzIPLmNsZXcudjEuVGFyZ2V0Eg4KBnJldHZhbBgDIAEoAxIRCglwaWRfZ2l2ZW4YBCABKAMicgoJU2V0cmxpbWl0EhAKCHJlc291cmNlGAEgASgDEhAKCHJsaW1fY3VyGAIgASgEEhAKCHJsaW1fbWF4GAMgASgEEh8KBnRhcmdldBgEIAEoCzIPLmNsZXcudjEuVGFyZ2V0Eg4KBnJldHZhbBgFIAEoAyIvCgxDYXBhYmlsaXRpZXMSEQoJYXR0ZW1wdGVkGAEgASgEEgwKBHVzZWQYAiABKAQiYQoFUHJjdGwSDgoGb3B0aW9uGAEgASgDEhAKCG5ld19uYW1lGAIgASgJEhkKEWlzX25hbWVfdHJ1bmNhdGVkGAMgASgIEg4KBnJldHZhbBgEIAEoAxILCgNhcmcYBSABKAQirgEKA0JQRhILCgNjbWQYASABKAMSEAoIbWFwX25hbWUYAiABKAkSEAoIbWFwX3R5cGUYAyABKAMSEQoJcHJvZ19uYW1lGAQgASgJEhAKCHByb2dfdGFnGAUgASgJEhEKCXByb2dfdHlwZRgGIAEoAxIYChBwcm9nX2F0dGFjaF90eXBlGAcgASgDEhQKDHByb2dfaGVscGVycxgIIAMoAxIOCgZyZXR2YWwYCSABKAMiiQEKCkxvYWRNb2R1bGUSGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRIMCgRuYW1lGAIgASgJEgwKBGFyZ3YYAyADKAkSFgoOYXJnc190cnVuY2F0ZWQYBCABKAgSGgoSbG9hZGVkX2Zyb21fbWVtb3J5GAUgASgIEg4KBnJldHZhbBgGIAEoAyIsCgxVbmxvYWRNb2R1bGUSDAoEbmFtZRgBIAEoCRIOCgZyZXR2YWwYAiABKAMigQEKBE1tYXASGwoEZmlsZRgBIAEoCzINLmNsZXcudjEuRmlsZRISCgpwcm90ZWN0aW9uGAIgASgDEg0KBWZsYWdzGAMgASgDEg4KBnJldHZhbBgEIAEoAxIMCgRhZGRyGAUgASgEEgsKA2xlbhgGIAEoBBIOCgZvZmZzZXQYByABKAQiZAoITXByb3RlY3QSFQoNdm1fcHJvdGVjdGlvbhgBIAEoAxIWCg5yZXFfcHJvdGVjdGlvbhgCIAEoAxIOCgZyZXR2YWwYAyABKAMSDAoEYWRkchgEIAEoBBILCgNsZW4YBSABKAQiWAoGUHRyYWNlEg8KB3JlcXVlc3QYASABKAMSHwoGdHJhY2VlGAIgASgLMg8uY2xldy52MS5UYXJnZXQSDgoGcmV0dmFsGAMgASgDEgwKBGFkZHIYBCABKAQiYwoHU2VsaW51eBIRCglib29sX25hbWUYASABKAkSEgoKYm9vbF9zdGF0ZRgCIAEoCRIZChFib29sX2NvbW1pdF9zdGF0ZRgDIAEoCBIWCg5lbmZvcmNlX3N0YXR1cxgEIAEoCSKtAQoGU3lzY3RsEg4KBmFjdGlvbhgBIAEoAxIMCgRuYW1lGAIgASgJEhYKDm5hbWVfdHJ1bmNhdGVkGAMgASgIEg0KBXZhbHVlGAQgASgJEhcKD3ZhbHVlX3RydW5jYXRlZBgFIAEoCBIRCglvbGRfdmFsdWUYBiABKAkSGwoTb2xkX3ZhbHVlX3RydW5jYXRlZBgHIAEoCBIVCg1maWxlX3Bvc2l0aW9uGAggASgDIigKB1Vuc2hhcmUSDQoFZmxhZ3MYASABKAMSDgoGcmV0dmFsGAIgASgDIkgKBlNvY2tldBIOCgZkb21haW4YASABKAMSDAoEdHlwZRgCIAEoAxIQCghwcm90b2NvbBgDIAEoAxIOCgZyZXR2YWwYBCABKAMi/QEKClNldHNvY2tvcHQSEwoLc29ja2V0X3R5cGUYASABKAMSFQoNc29ja2V0X2ZhbWlseRgCIAEoAxIXCg9zb2NrZXRfcHJvdG9jb2wYAyABKAMSDQoFbGV2ZWwYBCABKAMSDwoHb3B0bmFtZRgFIAEoAxISCgpmaWx0ZXJfbGVuGAYgASgDEhsKE2lzX2ZpbHRlcl90cnVuY2F0ZWQYByABKAgSGwoTZmlsdGVyX2luc3RydWN0aW9ucxgIIAEoCRITCgtmaWx0ZXJfaGFzaBgJIAEoCRIXCg91c2VkX2ltbWVkaWF0ZXMYCiADKAMSDgoGcmV0dmFsGAsgASgDIugBCgNETlMSCgoCaWQYASABKAMSFQoNcXVlc3Rpb25fbmFtZRgCIAEoCRIVCg1xdWVzdGlvbl90eXBlGAMgASgDEhYKDnF1ZXN0aW9uX2NsYXNzGAQgASgDEhUKDXF1ZXN0aW9uX3NpemUYBSABKAMSFgoOcXVlc3Rpb25fY291bnQYBiABKAMSFQoNcmVzcG9uc2VfY29kZRgHIAEoAxITCgtpc19yZXNwb25zZRgIIAEoCBIRCglhZGRyZXNzZXMYCSADKAkSIQoHbmV0d29yaxgKIAEoCzIQLmNsZXcudjEuSGVhZGVycyI8CglGYWlsZWRETlMSIQoHbmV0d29yaxgBIAEoCzIQLmNsZXcudjEuSGVhZGVycxIMCgRjb2RlGAIgASgDIs0BCgRJTURTEgwKBHR5cGUYASABKAkSFgoOY2xvdWRfcHJvdmlkZXIYAiABKAkSCwoDdXJsGAMgASgJEgwKBGhvc3QYBCABKAkSEgoKdXNlcl9hZ2VudBgFIAEoCRIOCgZzZXJ2ZXIYBiABKAkSFgoOYXdzX2lzX2ltZHNfdjIYByABKAgSJQodYXdzX3NlY3VyaXR5X2NyZWRlbnRpYWxzX3R5cGUYCCABKAkSIQoHbmV0d29yaxgJIAEoCzIQLmNsZXcudjEuSGVhZGVycyJQCgZQYWNrZXQSIQoHaGVhZGVycxgBIAEoCzIQLmNsZXcudjEuSGVhZGVycxIOCgZmaWx0ZXIYAiABKAkSEwoLdGxzX3ZlcnNpb24YAyABKAMiXwoSTmV0d29ya0Zsb3dNb25pdG9yEhUKDWRldmljZV9pZm5hbWUYASABKAkSFAoMZGV2aWNlX25ldG5zGAIgASgNEhwKBWZsb3dzGAMgAygLMg0uY2xldy52MS5GbG93IvYBCghPbmRlbWFuZBIMCgRuYW1lGAEgASgJEhAKCGFyZzFfc3RyGAIgASgJEhEKCWFyZzFfdWludBgDIAEoBBIQCghhcmcyX3N0chgEIAEoCRIRCglhcmcyX3VpbnQYBSABKAQSEAoIYXJnM19zdHIYBiABKAkSEQoJYXJnM191aW50GAcgASgEEhAKCGFyZzRfc3RyGAggASgJEhEKCWFyZzRfdWludBgJIAEoBBIQCghhcmc1X3N0chgKIAEoCRIRCglhcmc1X3VpbnQYCyABKAQSEAoIYXJnNl9zdHIYDCABKAkSEQoJYXJnNl91aW50GA0gASgEQjVaM2dpdGh1Yi5jb20vY2xld3NlYy9jbGV3L2ludGVybmFsL2dlbi9jbGV3L3YxO2NsZXd2MWIGcHJvdG8z");
 
 /**
  * Ref names a record: the run of an agent and its number in that run's stream.
@@ -284,6 +284,62 @@ export type File = Message<"clew.v1.File"> & {
    * @generated from field: uint32 links = 19;
    */
   links: number;
+
+  /**
+   * Its epoch.
+   *
+   * @generated from field: int64 package_epoch = 20;
+   */
+  packageEpoch: bigint;
+
+  /**
+   * Its release.
+   *
+   * @generated from field: string package_release = 21;
+   */
+  packageRelease: string;
+
+  /**
+   * Epoch of its source package.
+   *
+   * @generated from field: int64 package_source_epoch = 22;
+   */
+  packageSourceEpoch: bigint;
+
+  /**
+   * Release of its source package.
+   *
+   * @generated from field: string package_source_release = 23;
+   */
+  packageSourceRelease: string;
+
+  /**
+   * No path of its namespace leads to the mount that holds the file.
+   *
+   * @generated from field: bool mount_hidden = 24;
+   */
+  mountHidden: boolean;
+
+  /**
+   * The mount that holds the file is attached to no directory.
+   *
+   * @generated from field: bool mount_detached = 25;
+   */
+  mountDetached: boolean;
+
+  /**
+   * What its content says.
+   *
+   * @generated from field: clew.v1.FileMetadata metadata = 26;
+   */
+  metadata?: FileMetadata | undefined;
+
+  /**
+   * Other paths of the file that rules on its path accept: symbolic links it was executed through, its path inside an overlay.
+   *
+   * @generated from field: repeated string other_paths = 27;
+   */
+  otherPaths: string[];
 };
 
 /**
@@ -424,6 +480,62 @@ export type FileJson = {
    * @generated from field: uint32 links = 19;
    */
   links?: number;
+
+  /**
+   * Its epoch.
+   *
+   * @generated from field: int64 package_epoch = 20;
+   */
+  packageEpoch?: string;
+
+  /**
+   * Its release.
+   *
+   * @generated from field: string package_release = 21;
+   */
+  packageRelease?: string;
+
+  /**
+   * Epoch of its source package.
+   *
+   * @generated from field: int64 package_source_epoch = 22;
+   */
+  packageSourceEpoch?: string;
+
+  /**
+   * Release of its source package.
+   *
+   * @generated from field: string package_source_release = 23;
+   */
+  packageSourceRelease?: string;
+
+  /**
+   * No path of its namespace leads to the mount that holds the file.
+   *
+   * @generated from field: bool mount_hidden = 24;
+   */
+  mountHidden?: boolean;
+
+  /**
+   * The mount that holds the file is attached to no directory.
+   *
+   * @generated from field: bool mount_detached = 25;
+   */
+  mountDetached?: boolean;
+
+  /**
+   * What its content says.
+   *
+   * @generated from field: clew.v1.FileMetadata metadata = 26;
+   */
+  metadata?: FileMetadataJson;
+
+  /**
+   * Other paths of the file that rules on its path accept: symbolic links it was executed through, its path inside an overlay.
+   *
+   * @generated from field: repeated string other_paths = 27;
+   */
+  otherPaths?: string[];
 };
 
 /**
@@ -432,6 +544,461 @@ export type FileJson = {
  */
 export const FileSchema: GenMessage<File, {jsonType: FileJson}> = /*@__PURE__*/
   messageDesc(file_clew_v1_event, 2);
+
+/**
+ * Packets between two ends over one protocol.
+ *
+ * @generated from message clew.v1.Flow
+ */
+export type Flow = Message<"clew.v1.Flow"> & {
+  /**
+   * This end.
+   *
+   * @generated from field: clew.v1.Address source = 1;
+   */
+  source?: Address | undefined;
+
+  /**
+   * The other end.
+   *
+   * @generated from field: clew.v1.Address destination = 2;
+   */
+  destination?: Address | undefined;
+
+  /**
+   * ETH_P_IP, ETH_P_IPV6…
+   *
+   * @generated from field: int64 l3_protocol = 3;
+   */
+  l3Protocol: bigint;
+
+  /**
+   * IP_PROTO_TCP, IP_PROTO_UDP…
+   *
+   * @generated from field: int64 l4_protocol = 4;
+   */
+  l4Protocol: bigint;
+
+  /**
+   * Bytes received.
+   *
+   * @generated from field: uint64 ingress_data_size = 5;
+   */
+  ingressDataSize: bigint;
+
+  /**
+   * Packets received.
+   *
+   * @generated from field: uint64 ingress_packet_count = 6;
+   */
+  ingressPacketCount: bigint;
+
+  /**
+   * Bytes sent.
+   *
+   * @generated from field: uint64 egress_data_size = 7;
+   */
+  egressDataSize: bigint;
+
+  /**
+   * Packets sent.
+   *
+   * @generated from field: uint64 egress_packet_count = 8;
+   */
+  egressPacketCount: bigint;
+
+  /**
+   * TCP segments sent again.
+   *
+   * @generated from field: uint64 retransmits = 9;
+   */
+  retransmits: bigint;
+
+  /**
+   * Smoothed round trip time, µs.
+   *
+   * @generated from field: uint64 rtt_us = 10;
+   */
+  rttUs: bigint;
+
+  /**
+   * When the connection began, ns since boot.
+   *
+   * @generated from field: uint64 start_ns = 11;
+   */
+  startNs: bigint;
+};
+
+/**
+ * Packets between two ends over one protocol.
+ *
+ * @generated from message clew.v1.Flow
+ */
+export type FlowJson = {
+  /**
+   * This end.
+   *
+   * @generated from field: clew.v1.Address source = 1;
+   */
+  source?: AddressJson;
+
+  /**
+   * The other end.
+   *
+   * @generated from field: clew.v1.Address destination = 2;
+   */
+  destination?: AddressJson;
+
+  /**
+   * ETH_P_IP, ETH_P_IPV6…
+   *
+   * @generated from field: int64 l3_protocol = 3;
+   */
+  l3Protocol?: string;
+
+  /**
+   * IP_PROTO_TCP, IP_PROTO_UDP…
+   *
+   * @generated from field: int64 l4_protocol = 4;
+   */
+  l4Protocol?: string;
+
+  /**
+   * Bytes received.
+   *
+   * @generated from field: uint64 ingress_data_size = 5;
+   */
+  ingressDataSize?: string;
+
+  /**
+   * Packets received.
+   *
+   * @generated from field: uint64 ingress_packet_count = 6;
+   */
+  ingressPacketCount?: string;
+
+  /**
+   * Bytes sent.
+   *
+   * @generated from field: uint64 egress_data_size = 7;
+   */
+  egressDataSize?: string;
+
+  /**
+   * Packets sent.
+   *
+   * @generated from field: uint64 egress_packet_count = 8;
+   */
+  egressPacketCount?: string;
+
+  /**
+   * TCP segments sent again.
+   *
+   * @generated from field: uint64 retransmits = 9;
+   */
+  retransmits?: string;
+
+  /**
+   * Smoothed round trip time, µs.
+   *
+   * @generated from field: uint64 rtt_us = 10;
+   */
+  rttUs?: string;
+
+  /**
+   * When the connection began, ns since boot.
+   *
+   * @generated from field: uint64 start_ns = 11;
+   */
+  startNs?: string;
+};
+
+/**
+ * Describes the message clew.v1.Flow.
+ * Use `create(FlowSchema)` to create a new message.
+ */
+export const FlowSchema: GenMessage<Flow, {jsonType: FlowJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 3);
+
+/**
+ * What the headers of a packet say.
+ *
+ * @generated from message clew.v1.Headers
+ */
+export type Headers = Message<"clew.v1.Headers"> & {
+  /**
+   * Network device.
+   *
+   * @generated from field: string device_ifname = 1;
+   */
+  deviceIfname: string;
+
+  /**
+   * Inode of the device's network namespace.
+   *
+   * @generated from field: uint32 device_netns = 2;
+   */
+  deviceNetns: number;
+
+  /**
+   * ETH_P_IP, ETH_P_IPV6…
+   *
+   * @generated from field: int64 l3_protocol = 3;
+   */
+  l3Protocol: bigint;
+
+  /**
+   * IP_PROTO_TCP, IP_PROTO_UDP…
+   *
+   * @generated from field: int64 l4_protocol = 4;
+   */
+  l4Protocol: bigint;
+
+  /**
+   * INGRESS or EGRESS.
+   *
+   * @generated from field: int64 network_direction = 5;
+   */
+  networkDirection: bigint;
+
+  /**
+   * Bytes.
+   *
+   * @generated from field: int64 size = 6;
+   */
+  size: bigint;
+
+  /**
+   * ICMP type, 0 for others.
+   *
+   * @generated from field: int64 type = 7;
+   */
+  type: bigint;
+
+  /**
+   * Where it came from.
+   *
+   * @generated from field: clew.v1.Address source = 8;
+   */
+  source?: Address | undefined;
+
+  /**
+   * Where it went.
+   *
+   * @generated from field: clew.v1.Address destination = 9;
+   */
+  destination?: Address | undefined;
+};
+
+/**
+ * What the headers of a packet say.
+ *
+ * @generated from message clew.v1.Headers
+ */
+export type HeadersJson = {
+  /**
+   * Network device.
+   *
+   * @generated from field: string device_ifname = 1;
+   */
+  deviceIfname?: string;
+
+  /**
+   * Inode of the device's network namespace.
+   *
+   * @generated from field: uint32 device_netns = 2;
+   */
+  deviceNetns?: number;
+
+  /**
+   * ETH_P_IP, ETH_P_IPV6…
+   *
+   * @generated from field: int64 l3_protocol = 3;
+   */
+  l3Protocol?: string;
+
+  /**
+   * IP_PROTO_TCP, IP_PROTO_UDP…
+   *
+   * @generated from field: int64 l4_protocol = 4;
+   */
+  l4Protocol?: string;
+
+  /**
+   * INGRESS or EGRESS.
+   *
+   * @generated from field: int64 network_direction = 5;
+   */
+  networkDirection?: string;
+
+  /**
+   * Bytes.
+   *
+   * @generated from field: int64 size = 6;
+   */
+  size?: string;
+
+  /**
+   * ICMP type, 0 for others.
+   *
+   * @generated from field: int64 type = 7;
+   */
+  type?: string;
+
+  /**
+   * Where it came from.
+   *
+   * @generated from field: clew.v1.Address source = 8;
+   */
+  source?: AddressJson;
+
+  /**
+   * Where it went.
+   *
+   * @generated from field: clew.v1.Address destination = 9;
+   */
+  destination?: AddressJson;
+};
+
+/**
+ * Describes the message clew.v1.Headers.
+ * Use `create(HeadersSchema)` to create a new message.
+ */
+export const HeadersSchema: GenMessage<Headers, {jsonType: HeadersJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 4);
+
+/**
+ * What the first bytes of a file say of it.
+ *
+ * @generated from message clew.v1.FileMetadata
+ */
+export type FileMetadata = Message<"clew.v1.FileMetadata"> & {
+  /**
+   * Bytes.
+   *
+   * @generated from field: int64 size = 1;
+   */
+  size: bigint;
+
+  /**
+   * What it is: an ELF, a script, an archive…
+   *
+   * @generated from field: int64 type = 2;
+   */
+  type: bigint;
+
+  /**
+   * It can be executed.
+   *
+   * @generated from field: bool is_executable = 3;
+   */
+  isExecutable: boolean;
+
+  /**
+   * Machine it is for.
+   *
+   * @generated from field: int64 architecture = 4;
+   */
+  architecture: bigint;
+
+  /**
+   * Binary interface it is for.
+   *
+   * @generated from field: int64 abi = 5;
+   */
+  abi: bigint;
+
+  /**
+   * It was packed with UPX.
+   *
+   * @generated from field: bool is_upx_packed = 6;
+   */
+  isUpxPacked: boolean;
+
+  /**
+   * How it is compressed.
+   *
+   * @generated from field: int64 compression = 7;
+   */
+  compression: bigint;
+
+  /**
+   * A Go program obfuscated with garble.
+   *
+   * @generated from field: bool is_garble_obfuscated = 8;
+   */
+  isGarbleObfuscated: boolean;
+};
+
+/**
+ * What the first bytes of a file say of it.
+ *
+ * @generated from message clew.v1.FileMetadata
+ */
+export type FileMetadataJson = {
+  /**
+   * Bytes.
+   *
+   * @generated from field: int64 size = 1;
+   */
+  size?: string;
+
+  /**
+   * What it is: an ELF, a script, an archive…
+   *
+   * @generated from field: int64 type = 2;
+   */
+  type?: string;
+
+  /**
+   * It can be executed.
+   *
+   * @generated from field: bool is_executable = 3;
+   */
+  isExecutable?: boolean;
+
+  /**
+   * Machine it is for.
+   *
+   * @generated from field: int64 architecture = 4;
+   */
+  architecture?: string;
+
+  /**
+   * Binary interface it is for.
+   *
+   * @generated from field: int64 abi = 5;
+   */
+  abi?: string;
+
+  /**
+   * It was packed with UPX.
+   *
+   * @generated from field: bool is_upx_packed = 6;
+   */
+  isUpxPacked?: boolean;
+
+  /**
+   * How it is compressed.
+   *
+   * @generated from field: int64 compression = 7;
+   */
+  compression?: string;
+
+  /**
+   * A Go program obfuscated with garble.
+   *
+   * @generated from field: bool is_garble_obfuscated = 8;
+   */
+  isGarbleObfuscated?: boolean;
+};
+
+/**
+ * Describes the message clew.v1.FileMetadata.
+ * Use `create(FileMetadataSchema)` to create a new message.
+ */
+export const FileMetadataSchema: GenMessage<FileMetadata, {jsonType: FileMetadataJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 5);
 
 /**
  * One process image. A fork makes a node that copies its parent's image, an execve makes a new node whose parent is the image before it.
@@ -781,6 +1348,62 @@ export type Process = Message<"clew.v1.Process"> & {
    * @generated from field: uint32 nspid = 49;
    */
   nspid: number;
+
+  /**
+   * Mask of capabilities that the process asked for so far.
+   *
+   * @generated from field: uint64 caps_attempted = 50;
+   */
+  capsAttempted: bigint;
+
+  /**
+   * Mask of capabilities that it was granted so far.
+   *
+   * @generated from field: uint64 caps_used = 51;
+   */
+  capsUsed: bigint;
+
+  /**
+   * What the orchestrator says of the container: image_name:nginx.
+   *
+   * @generated from field: repeated string container_tags = 52;
+   */
+  containerTags: string[];
+
+  /**
+   * docker, containerd, cri-o, podman.
+   *
+   * @generated from field: string container_runtime = 53;
+   */
+  containerRuntime: string;
+
+  /**
+   * Id of the mount the control group was seen on.
+   *
+   * @generated from field: uint32 cgroup_file_mount_id = 54;
+   */
+  cgroupFileMountId: number;
+
+  /**
+   * When the control group was first seen, ns since the epoch.
+   *
+   * @generated from field: int64 cgroup_created_at = 55;
+   */
+  cgroupCreatedAt: bigint;
+
+  /**
+   * The session of a person it descends from.
+   *
+   * @generated from field: clew.v1.UserSession user_session = 56;
+   */
+  userSession?: UserSession | undefined;
+
+  /**
+   * The script that the interpreter was started for.
+   *
+   * @generated from field: clew.v1.File script = 57;
+   */
+  script?: File | undefined;
 };
 
 /**
@@ -1131,6 +1754,62 @@ export type ProcessJson = {
    * @generated from field: uint32 nspid = 49;
    */
   nspid?: number;
+
+  /**
+   * Mask of capabilities that the process asked for so far.
+   *
+   * @generated from field: uint64 caps_attempted = 50;
+   */
+  capsAttempted?: string;
+
+  /**
+   * Mask of capabilities that it was granted so far.
+   *
+   * @generated from field: uint64 caps_used = 51;
+   */
+  capsUsed?: string;
+
+  /**
+   * What the orchestrator says of the container: image_name:nginx.
+   *
+   * @generated from field: repeated string container_tags = 52;
+   */
+  containerTags?: string[];
+
+  /**
+   * docker, containerd, cri-o, podman.
+   *
+   * @generated from field: string container_runtime = 53;
+   */
+  containerRuntime?: string;
+
+  /**
+   * Id of the mount the control group was seen on.
+   *
+   * @generated from field: uint32 cgroup_file_mount_id = 54;
+   */
+  cgroupFileMountId?: number;
+
+  /**
+   * When the control group was first seen, ns since the epoch.
+   *
+   * @generated from field: int64 cgroup_created_at = 55;
+   */
+  cgroupCreatedAt?: string;
+
+  /**
+   * The session of a person it descends from.
+   *
+   * @generated from field: clew.v1.UserSession user_session = 56;
+   */
+  userSession?: UserSessionJson;
+
+  /**
+   * The script that the interpreter was started for.
+   *
+   * @generated from field: clew.v1.File script = 57;
+   */
+  script?: FileJson;
 };
 
 /**
@@ -1138,7 +1817,7 @@ export type ProcessJson = {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process, {jsonType: ProcessJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 3);
+  messageDesc(file_clew_v1_event, 6);
 
 /**
  * One thing that happened on a host, by a process whose lineage is known.
@@ -1376,6 +2055,180 @@ export type Event = Message<"clew.v1.Event"> & {
      */
     value: Rmdir;
     case: "rmdir";
+  } | {
+    /**
+     * @generated from field: clew.v1.Chdir chdir = 51;
+     */
+    value: Chdir;
+    case: "chdir";
+  } | {
+    /**
+     * @generated from field: clew.v1.Mount mount = 52;
+     */
+    value: Mount;
+    case: "mount";
+  } | {
+    /**
+     * @generated from field: clew.v1.Umount umount = 53;
+     */
+    value: Umount;
+    case: "umount";
+  } | {
+    /**
+     * @generated from field: clew.v1.Setxattr setxattr = 54;
+     */
+    value: Setxattr;
+    case: "setxattr";
+  } | {
+    /**
+     * @generated from field: clew.v1.Removexattr removexattr = 55;
+     */
+    value: Removexattr;
+    case: "removexattr";
+  } | {
+    /**
+     * @generated from field: clew.v1.Splice splice = 56;
+     */
+    value: Splice;
+    case: "splice";
+  } | {
+    /**
+     * @generated from field: clew.v1.Utimes utimes = 57;
+     */
+    value: Utimes;
+    case: "utimes";
+  } | {
+    /**
+     * @generated from field: clew.v1.Capset capset = 58;
+     */
+    value: Capset;
+    case: "capset";
+  } | {
+    /**
+     * @generated from field: clew.v1.SignalSent signal = 59;
+     */
+    value: SignalSent;
+    case: "signal";
+  } | {
+    /**
+     * @generated from field: clew.v1.Setrlimit setrlimit = 60;
+     */
+    value: Setrlimit;
+    case: "setrlimit";
+  } | {
+    /**
+     * @generated from field: clew.v1.Capabilities capabilities = 61;
+     */
+    value: Capabilities;
+    case: "capabilities";
+  } | {
+    /**
+     * @generated from field: clew.v1.Prctl prctl = 62;
+     */
+    value: Prctl;
+    case: "prctl";
+  } | {
+    /**
+     * @generated from field: clew.v1.BPF bpf = 63;
+     */
+    value: BPF;
+    case: "bpf";
+  } | {
+    /**
+     * @generated from field: clew.v1.LoadModule load_module = 64;
+     */
+    value: LoadModule;
+    case: "loadModule";
+  } | {
+    /**
+     * @generated from field: clew.v1.UnloadModule unload_module = 65;
+     */
+    value: UnloadModule;
+    case: "unloadModule";
+  } | {
+    /**
+     * @generated from field: clew.v1.Mmap mmap = 66;
+     */
+    value: Mmap;
+    case: "mmap";
+  } | {
+    /**
+     * @generated from field: clew.v1.Mprotect mprotect = 67;
+     */
+    value: Mprotect;
+    case: "mprotect";
+  } | {
+    /**
+     * @generated from field: clew.v1.Ptrace ptrace = 68;
+     */
+    value: Ptrace;
+    case: "ptrace";
+  } | {
+    /**
+     * @generated from field: clew.v1.Selinux selinux = 69;
+     */
+    value: Selinux;
+    case: "selinux";
+  } | {
+    /**
+     * @generated from field: clew.v1.Sysctl sysctl = 70;
+     */
+    value: Sysctl;
+    case: "sysctl";
+  } | {
+    /**
+     * @generated from field: clew.v1.Unshare unshare = 71;
+     */
+    value: Unshare;
+    case: "unshare";
+  } | {
+    /**
+     * @generated from field: clew.v1.Socket socket = 72;
+     */
+    value: Socket;
+    case: "socket";
+  } | {
+    /**
+     * @generated from field: clew.v1.Setsockopt setsockopt = 73;
+     */
+    value: Setsockopt;
+    case: "setsockopt";
+  } | {
+    /**
+     * @generated from field: clew.v1.DNS dns = 74;
+     */
+    value: DNS;
+    case: "dns";
+  } | {
+    /**
+     * @generated from field: clew.v1.FailedDNS failed_dns = 75;
+     */
+    value: FailedDNS;
+    case: "failedDns";
+  } | {
+    /**
+     * @generated from field: clew.v1.IMDS imds = 76;
+     */
+    value: IMDS;
+    case: "imds";
+  } | {
+    /**
+     * @generated from field: clew.v1.Packet packet = 77;
+     */
+    value: Packet;
+    case: "packet";
+  } | {
+    /**
+     * @generated from field: clew.v1.NetworkFlowMonitor network_flow_monitor = 78;
+     */
+    value: NetworkFlowMonitor;
+    case: "networkFlowMonitor";
+  } | {
+    /**
+     * @generated from field: clew.v1.Ondemand ondemand = 79;
+     */
+    value: Ondemand;
+    case: "ondemand";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1593,6 +2446,151 @@ export type EventJson = {
    * @generated from field: clew.v1.Rmdir rmdir = 50;
    */
   rmdir?: RmdirJson;
+
+  /**
+   * @generated from field: clew.v1.Chdir chdir = 51;
+   */
+  chdir?: ChdirJson;
+
+  /**
+   * @generated from field: clew.v1.Mount mount = 52;
+   */
+  mount?: MountJson;
+
+  /**
+   * @generated from field: clew.v1.Umount umount = 53;
+   */
+  umount?: UmountJson;
+
+  /**
+   * @generated from field: clew.v1.Setxattr setxattr = 54;
+   */
+  setxattr?: SetxattrJson;
+
+  /**
+   * @generated from field: clew.v1.Removexattr removexattr = 55;
+   */
+  removexattr?: RemovexattrJson;
+
+  /**
+   * @generated from field: clew.v1.Splice splice = 56;
+   */
+  splice?: SpliceJson;
+
+  /**
+   * @generated from field: clew.v1.Utimes utimes = 57;
+   */
+  utimes?: UtimesJson;
+
+  /**
+   * @generated from field: clew.v1.Capset capset = 58;
+   */
+  capset?: CapsetJson;
+
+  /**
+   * @generated from field: clew.v1.SignalSent signal = 59;
+   */
+  signal?: SignalSentJson;
+
+  /**
+   * @generated from field: clew.v1.Setrlimit setrlimit = 60;
+   */
+  setrlimit?: SetrlimitJson;
+
+  /**
+   * @generated from field: clew.v1.Capabilities capabilities = 61;
+   */
+  capabilities?: CapabilitiesJson;
+
+  /**
+   * @generated from field: clew.v1.Prctl prctl = 62;
+   */
+  prctl?: PrctlJson;
+
+  /**
+   * @generated from field: clew.v1.BPF bpf = 63;
+   */
+  bpf?: BPFJson;
+
+  /**
+   * @generated from field: clew.v1.LoadModule load_module = 64;
+   */
+  loadModule?: LoadModuleJson;
+
+  /**
+   * @generated from field: clew.v1.UnloadModule unload_module = 65;
+   */
+  unloadModule?: UnloadModuleJson;
+
+  /**
+   * @generated from field: clew.v1.Mmap mmap = 66;
+   */
+  mmap?: MmapJson;
+
+  /**
+   * @generated from field: clew.v1.Mprotect mprotect = 67;
+   */
+  mprotect?: MprotectJson;
+
+  /**
+   * @generated from field: clew.v1.Ptrace ptrace = 68;
+   */
+  ptrace?: PtraceJson;
+
+  /**
+   * @generated from field: clew.v1.Selinux selinux = 69;
+   */
+  selinux?: SelinuxJson;
+
+  /**
+   * @generated from field: clew.v1.Sysctl sysctl = 70;
+   */
+  sysctl?: SysctlJson;
+
+  /**
+   * @generated from field: clew.v1.Unshare unshare = 71;
+   */
+  unshare?: UnshareJson;
+
+  /**
+   * @generated from field: clew.v1.Socket socket = 72;
+   */
+  socket?: SocketJson;
+
+  /**
+   * @generated from field: clew.v1.Setsockopt setsockopt = 73;
+   */
+  setsockopt?: SetsockoptJson;
+
+  /**
+   * @generated from field: clew.v1.DNS dns = 74;
+   */
+  dns?: DNSJson;
+
+  /**
+   * @generated from field: clew.v1.FailedDNS failed_dns = 75;
+   */
+  failedDns?: FailedDNSJson;
+
+  /**
+   * @generated from field: clew.v1.IMDS imds = 76;
+   */
+  imds?: IMDSJson;
+
+  /**
+   * @generated from field: clew.v1.Packet packet = 77;
+   */
+  packet?: PacketJson;
+
+  /**
+   * @generated from field: clew.v1.NetworkFlowMonitor network_flow_monitor = 78;
+   */
+  networkFlowMonitor?: NetworkFlowMonitorJson;
+
+  /**
+   * @generated from field: clew.v1.Ondemand ondemand = 79;
+   */
+  ondemand?: OndemandJson;
 };
 
 /**
@@ -1600,7 +2598,70 @@ export type EventJson = {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event, {jsonType: EventJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 4);
+  messageDesc(file_clew_v1_event, 7);
+
+/**
+ * Another process that an event is about.
+ *
+ * @generated from message clew.v1.Target
+ */
+export type Target = Message<"clew.v1.Target"> & {
+  /**
+   * Thread group id.
+   *
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+
+  /**
+   * Start of its group leader, ns since boot; 0 when not known.
+   *
+   * @generated from field: uint64 start_ns = 2;
+   */
+  startNs: bigint;
+
+  /**
+   * Its node.
+   *
+   * @generated from field: clew.v1.Ref node = 3;
+   */
+  node?: Ref | undefined;
+};
+
+/**
+ * Another process that an event is about.
+ *
+ * @generated from message clew.v1.Target
+ */
+export type TargetJson = {
+  /**
+   * Thread group id.
+   *
+   * @generated from field: uint32 pid = 1;
+   */
+  pid?: number;
+
+  /**
+   * Start of its group leader, ns since boot; 0 when not known.
+   *
+   * @generated from field: uint64 start_ns = 2;
+   */
+  startNs?: string;
+
+  /**
+   * Its node.
+   *
+   * @generated from field: clew.v1.Ref node = 3;
+   */
+  node?: RefJson;
+};
+
+/**
+ * Describes the message clew.v1.Target.
+ * Use `create(TargetSchema)` to create a new message.
+ */
+export const TargetSchema: GenMessage<Target, {jsonType: TargetJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 8);
 
 /**
  * One rule that an event matched. Carries what a reader needs without the rule set.
@@ -1775,7 +2836,7 @@ export type SignalJson = {
  * Use `create(SignalSchema)` to create a new message.
  */
 export const SignalSchema: GenMessage<Signal, {jsonType: SignalJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 5);
+  messageDesc(file_clew_v1_event, 9);
 
 /**
  * One thing to do about a signal.
@@ -1838,7 +2899,7 @@ export type RecommendationJson = {
  * Use `create(RecommendationSchema)` to create a new message.
  */
 export const RecommendationSchema: GenMessage<Recommendation, {jsonType: RecommendationJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 6);
+  messageDesc(file_clew_v1_event, 10);
 
 /**
  * An execution context, a chain of activity with one cause.
@@ -1985,7 +3046,7 @@ export type ContextJson = {
  * Use `create(ContextSchema)` to create a new message.
  */
 export const ContextSchema: GenMessage<Context, {jsonType: ContextJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 7);
+  messageDesc(file_clew_v1_event, 11);
 
 /**
  * A context turned hot (had a signal), or cold again after a quiet while.
@@ -2062,7 +3123,7 @@ export type ContextHotJson = {
  * Use `create(ContextHotSchema)` to create a new message.
  */
 export const ContextHotSchema: GenMessage<ContextHot, {jsonType: ContextHotJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 8);
+  messageDesc(file_clew_v1_event, 12);
 
 /**
  * Evidence that two contexts belong together.
@@ -2223,7 +3284,7 @@ export type ContextLinkJson = {
  * Use `create(ContextLinkSchema)` to create a new message.
  */
 export const ContextLinkSchema: GenMessage<ContextLink, {jsonType: ContextLinkJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 9);
+  messageDesc(file_clew_v1_event, 13);
 
 /**
  * First record of a stream; one start of an agent.
@@ -2440,7 +3501,7 @@ export type RunStartJson = {
  * Use `create(RunStartSchema)` to create a new message.
  */
 export const RunStartSchema: GenMessage<RunStart, {jsonType: RunStartJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 10);
+  messageDesc(file_clew_v1_event, 14);
 
 /**
  * Offset between boot clock and wall clock from here on.
@@ -2475,7 +3536,7 @@ export type ClockJson = {
  * Use `create(ClockSchema)` to create a new message.
  */
 export const ClockSchema: GenMessage<Clock, {jsonType: ClockJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 11);
+  messageDesc(file_clew_v1_event, 15);
 
 /**
  * What the kernel side lets through from here on.
@@ -2524,7 +3585,7 @@ export type FilterPlanJson = {
  * Use `create(FilterPlanSchema)` to create a new message.
  */
 export const FilterPlanSchema: GenMessage<FilterPlan, {jsonType: FilterPlanJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 12);
+  messageDesc(file_clew_v1_event, 16);
 
 /**
  * The filter of one kind.
@@ -2601,7 +3662,7 @@ export type KindPlanJson = {
  * Use `create(KindPlanSchema)` to create a new message.
  */
 export const KindPlanSchema: GenMessage<KindPlan, {jsonType: KindPlanJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 13);
+  messageDesc(file_clew_v1_event, 17);
 
 /**
  * The snapshot of processes that lived before the stream began is complete.
@@ -2636,7 +3697,7 @@ export type SnapshotEndJson = {
  * Use `create(SnapshotEndSchema)` to create a new message.
  */
 export const SnapshotEndSchema: GenMessage<SnapshotEnd, {jsonType: SnapshotEndJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 14);
+  messageDesc(file_clew_v1_event, 18);
 
 /**
  * What the last run saved.
@@ -2769,7 +3830,7 @@ export type RestoredStateJson = {
  * Use `create(RestoredStateSchema)` to create a new message.
  */
 export const RestoredStateSchema: GenMessage<RestoredState, {jsonType: RestoredStateJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 15);
+  messageDesc(file_clew_v1_event, 19);
 
 /**
  * The contexts of one process.
@@ -2818,7 +3879,7 @@ export type CarriedJson = {
  * Use `create(CarriedSchema)` to create a new message.
  */
 export const CarriedSchema: GenMessage<Carried, {jsonType: CarriedJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 16);
+  messageDesc(file_clew_v1_event, 20);
 
 /**
  * A file written in a hot context.
@@ -2937,7 +3998,7 @@ export type HotWriteJson = {
  * Use `create(HotWriteSchema)` to create a new message.
  */
 export const HotWriteSchema: GenMessage<HotWrite, {jsonType: HotWriteJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 17);
+  messageDesc(file_clew_v1_event, 21);
 
 /**
  * The reply to a question asked outside the stream: a hash, a runtime's description of a container.
@@ -3000,7 +4061,7 @@ export type AnswerJson = {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer, {jsonType: AnswerJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 18);
+  messageDesc(file_clew_v1_event, 22);
 
 /**
  * Events that are missing, by reason.
@@ -3105,7 +4166,7 @@ export type LostJson = {
  * Use `create(LostSchema)` to create a new message.
  */
 export const LostSchema: GenMessage<Lost, {jsonType: LostJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 19);
+  messageDesc(file_clew_v1_event, 23);
 
 /**
  * A probe that passes the whole path.
@@ -3154,7 +4215,7 @@ export type CanaryJson = {
  * Use `create(CanarySchema)` to create a new message.
  */
 export const CanarySchema: GenMessage<Canary, {jsonType: CanaryJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 20);
+  messageDesc(file_clew_v1_event, 24);
 
 /**
  * One record of a stream, what leaves decode.
@@ -3307,7 +4368,7 @@ export type StreamRecordJson = {
  * Use `create(StreamRecordSchema)` to create a new message.
  */
 export const StreamRecordSchema: GenMessage<StreamRecord, {jsonType: StreamRecordJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 21);
+  messageDesc(file_clew_v1_event, 25);
 
 /**
  * One record of a spool, what leaves the pipeline and is stored.
@@ -3432,7 +4493,168 @@ export type SpoolRecordJson = {
  * Use `create(SpoolRecordSchema)` to create a new message.
  */
 export const SpoolRecordSchema: GenMessage<SpoolRecord, {jsonType: SpoolRecordJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 22);
+  messageDesc(file_clew_v1_event, 26);
+
+/**
+ * The session of a person that a process descends from.
+ *
+ * @generated from message clew.v1.UserSession
+ */
+export type UserSession = Message<"clew.v1.UserSession"> & {
+  /**
+   * Who ran kubectl exec.
+   *
+   * @generated from field: string k8s_username = 1;
+   */
+  k8sUsername: string;
+
+  /**
+   * Id of that user.
+   *
+   * @generated from field: string k8s_uid = 2;
+   */
+  k8sUid: string;
+
+  /**
+   * Groups of that user.
+   *
+   * @generated from field: repeated string k8s_groups = 3;
+   */
+  k8sGroups: string[];
+
+  /**
+   * User who logged in.
+   *
+   * @generated from field: string ssh_username = 4;
+   */
+  sshUsername: string;
+
+  /**
+   * Port the client came from.
+   *
+   * @generated from field: uint32 ssh_port = 5;
+   */
+  sshPort: number;
+
+  /**
+   * Address the client came from.
+   *
+   * @generated from field: bytes ssh_client_ip = 6;
+   */
+  sshClientIp: Uint8Array;
+
+  /**
+   * How the user proved who it is: SSH_AUTH_METHOD_PASSWORD, SSH_AUTH_METHOD_PUBLIC_KEY.
+   *
+   * @generated from field: int64 ssh_auth_method = 7;
+   */
+  sshAuthMethod: bigint;
+
+  /**
+   * Fingerprint of the public key.
+   *
+   * @generated from field: string ssh_public_key = 8;
+   */
+  sshPublicKey: string;
+
+  /**
+   * Id of the session.
+   *
+   * @generated from field: string id = 9;
+   */
+  id: string;
+
+  /**
+   * k8s or ssh.
+   *
+   * @generated from field: string session_type = 10;
+   */
+  sessionType: string;
+};
+
+/**
+ * The session of a person that a process descends from.
+ *
+ * @generated from message clew.v1.UserSession
+ */
+export type UserSessionJson = {
+  /**
+   * Who ran kubectl exec.
+   *
+   * @generated from field: string k8s_username = 1;
+   */
+  k8sUsername?: string;
+
+  /**
+   * Id of that user.
+   *
+   * @generated from field: string k8s_uid = 2;
+   */
+  k8sUid?: string;
+
+  /**
+   * Groups of that user.
+   *
+   * @generated from field: repeated string k8s_groups = 3;
+   */
+  k8sGroups?: string[];
+
+  /**
+   * User who logged in.
+   *
+   * @generated from field: string ssh_username = 4;
+   */
+  sshUsername?: string;
+
+  /**
+   * Port the client came from.
+   *
+   * @generated from field: uint32 ssh_port = 5;
+   */
+  sshPort?: number;
+
+  /**
+   * Address the client came from.
+   *
+   * @generated from field: bytes ssh_client_ip = 6;
+   */
+  sshClientIp?: string;
+
+  /**
+   * How the user proved who it is: SSH_AUTH_METHOD_PASSWORD, SSH_AUTH_METHOD_PUBLIC_KEY.
+   *
+   * @generated from field: int64 ssh_auth_method = 7;
+   */
+  sshAuthMethod?: string;
+
+  /**
+   * Fingerprint of the public key.
+   *
+   * @generated from field: string ssh_public_key = 8;
+   */
+  sshPublicKey?: string;
+
+  /**
+   * Id of the session.
+   *
+   * @generated from field: string id = 9;
+   */
+  id?: string;
+
+  /**
+   * k8s or ssh.
+   *
+   * @generated from field: string session_type = 10;
+   */
+  sessionType?: string;
+};
+
+/**
+ * Describes the message clew.v1.UserSession.
+ * Use `create(UserSessionSchema)` to create a new message.
+ */
+export const UserSessionSchema: GenMessage<UserSession, {jsonType: UserSessionJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 27);
 
 /**
  * A process was created. Not a SECL kind, it feeds the process table.
@@ -3467,7 +4689,7 @@ export type ForkJson = {
  * Use `create(ForkSchema)` to create a new message.
  */
 export const ForkSchema: GenMessage<Fork, {jsonType: ForkJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 23);
+  messageDesc(file_clew_v1_event, 28);
 
 /**
  * A new program image was executed.
@@ -3516,7 +4738,7 @@ export type ExecJson = {
  * Use `create(ExecSchema)` to create a new message.
  */
 export const ExecSchema: GenMessage<Exec, {jsonType: ExecJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 24);
+  messageDesc(file_clew_v1_event, 29);
 
 /**
  * A process ended.
@@ -3565,7 +4787,7 @@ export type ExitJson = {
  * Use `create(ExitSchema)` to create a new message.
  */
 export const ExitSchema: GenMessage<Exit, {jsonType: ExitJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 25);
+  messageDesc(file_clew_v1_event, 30);
 
 /**
  * A file was opened, created or truncated.
@@ -3670,7 +4892,7 @@ export type OpenJson = {
  * Use `create(OpenSchema)` to create a new message.
  */
 export const OpenSchema: GenMessage<Open, {jsonType: OpenJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 26);
+  messageDesc(file_clew_v1_event, 31);
 
 /**
  * A file was removed.
@@ -3705,6 +4927,13 @@ export type Unlink = Message<"clew.v1.Unlink"> & {
    * @generated from field: int64 retval = 4;
    */
   retval: bigint;
+
+  /**
+   * Directory descriptor as the caller gave it; AT_FDCWD is the working directory.
+   *
+   * @generated from field: int64 syscall_dirfd = 5;
+   */
+  syscallDirfd: bigint;
 };
 
 /**
@@ -3740,6 +4969,13 @@ export type UnlinkJson = {
    * @generated from field: int64 retval = 4;
    */
   retval?: string;
+
+  /**
+   * Directory descriptor as the caller gave it; AT_FDCWD is the working directory.
+   *
+   * @generated from field: int64 syscall_dirfd = 5;
+   */
+  syscallDirfd?: string;
 };
 
 /**
@@ -3747,7 +4983,7 @@ export type UnlinkJson = {
  * Use `create(UnlinkSchema)` to create a new message.
  */
 export const UnlinkSchema: GenMessage<Unlink, {jsonType: UnlinkJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 27);
+  messageDesc(file_clew_v1_event, 32);
 
 /**
  * A file was renamed.
@@ -3838,7 +5074,7 @@ export type RenameJson = {
  * Use `create(RenameSchema)` to create a new message.
  */
 export const RenameSchema: GenMessage<Rename, {jsonType: RenameJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 28);
+  messageDesc(file_clew_v1_event, 33);
 
 /**
  * The permission bits of a file were changed.
@@ -3929,7 +5165,7 @@ export type ChmodJson = {
  * Use `create(ChmodSchema)` to create a new message.
  */
 export const ChmodSchema: GenMessage<Chmod, {jsonType: ChmodJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 29);
+  messageDesc(file_clew_v1_event, 34);
 
 /**
  * The owner of a file was changed.
@@ -4076,7 +5312,7 @@ export type ChownJson = {
  * Use `create(ChownSchema)` to create a new message.
  */
 export const ChownSchema: GenMessage<Chown, {jsonType: ChownJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 30);
+  messageDesc(file_clew_v1_event, 35);
 
 /**
  * A hard link was made.
@@ -4167,7 +5403,7 @@ export type LinkJson = {
  * Use `create(LinkSchema)` to create a new message.
  */
 export const LinkSchema: GenMessage<Link, {jsonType: LinkJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 31);
+  messageDesc(file_clew_v1_event, 36);
 
 /**
  * A symbolic link was made. An addition of ours, no kind of SECL.
@@ -4230,7 +5466,7 @@ export type SymlinkJson = {
  * Use `create(SymlinkSchema)` to create a new message.
  */
 export const SymlinkSchema: GenMessage<Symlink, {jsonType: SymlinkJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 32);
+  messageDesc(file_clew_v1_event, 37);
 
 /**
  * A connection was attempted.
@@ -4293,7 +5529,7 @@ export type ConnectJson = {
  * Use `create(ConnectSchema)` to create a new message.
  */
 export const ConnectSchema: GenMessage<Connect, {jsonType: ConnectJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 33);
+  messageDesc(file_clew_v1_event, 38);
 
 /**
  * A connection was accepted.
@@ -4356,7 +5592,7 @@ export type AcceptJson = {
  * Use `create(AcceptSchema)` to create a new message.
  */
 export const AcceptSchema: GenMessage<Accept, {jsonType: AcceptJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 34);
+  messageDesc(file_clew_v1_event, 39);
 
 /**
  * A socket was bound.
@@ -4419,7 +5655,7 @@ export type BindJson = {
  * Use `create(BindSchema)` to create a new message.
  */
 export const BindSchema: GenMessage<Bind, {jsonType: BindJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 35);
+  messageDesc(file_clew_v1_event, 40);
 
 /**
  * A user id of the process changed.
@@ -4552,7 +5788,7 @@ export type SetuidJson = {
  * Use `create(SetuidSchema)` to create a new message.
  */
 export const SetuidSchema: GenMessage<Setuid, {jsonType: SetuidJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 36);
+  messageDesc(file_clew_v1_event, 41);
 
 /**
  * A group id of the process changed.
@@ -4657,7 +5893,7 @@ export type SetgidJson = {
  * Use `create(SetgidSchema)` to create a new message.
  */
 export const SetgidSchema: GenMessage<Setgid, {jsonType: SetgidJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 37);
+  messageDesc(file_clew_v1_event, 42);
 
 /**
  * A process was moved to a control group.
@@ -4748,7 +5984,7 @@ export type CgroupWriteJson = {
  * Use `create(CgroupWriteSchema)` to create a new message.
  */
 export const CgroupWriteSchema: GenMessage<CgroupWrite, {jsonType: CgroupWriteJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 38);
+  messageDesc(file_clew_v1_event, 43);
 
 /**
  * A directory was made.
@@ -4825,7 +6061,7 @@ export type MkdirJson = {
  * Use `create(MkdirSchema)` to create a new message.
  */
 export const MkdirSchema: GenMessage<Mkdir, {jsonType: MkdirJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 39);
+  messageDesc(file_clew_v1_event, 44);
 
 /**
  * A directory was removed.
@@ -4888,5 +6124,2742 @@ export type RmdirJson = {
  * Use `create(RmdirSchema)` to create a new message.
  */
 export const RmdirSchema: GenMessage<Rmdir, {jsonType: RmdirJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_event, 40);
+  messageDesc(file_clew_v1_event, 45);
+
+/**
+ * The working directory was changed.
+ *
+ * @generated from message clew.v1.Chdir
+ */
+export type Chdir = Message<"clew.v1.Chdir"> & {
+  /**
+   * The new working directory.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * Path as the caller gave it.
+   *
+   * @generated from field: string syscall_path = 2;
+   */
+  syscallPath: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval: bigint;
+};
+
+/**
+ * The working directory was changed.
+ *
+ * @generated from message clew.v1.Chdir
+ */
+export type ChdirJson = {
+  /**
+   * The new working directory.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: FileJson;
+
+  /**
+   * Path as the caller gave it.
+   *
+   * @generated from field: string syscall_path = 2;
+   */
+  syscallPath?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Chdir.
+ * Use `create(ChdirSchema)` to create a new message.
+ */
+export const ChdirSchema: GenMessage<Chdir, {jsonType: ChdirJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 46);
+
+/**
+ * A file system became visible at a directory.
+ *
+ * @generated from message clew.v1.Mount
+ */
+export type Mount = Message<"clew.v1.Mount"> & {
+  /**
+   * Directory it was mounted on.
+   *
+   * @generated from field: string mountpoint_path = 1;
+   */
+  mountpointPath: string;
+
+  /**
+   * Path of what was mounted, for a bind mount.
+   *
+   * @generated from field: string source_path = 2;
+   */
+  sourcePath: string;
+
+  /**
+   * Path of the mount's root inside its file system.
+   *
+   * @generated from field: string root_path = 3;
+   */
+  rootPath: string;
+
+  /**
+   * Type of the file system.
+   *
+   * @generated from field: string fs_type = 4;
+   */
+  fsType: string;
+
+  /**
+   * Mount point as the caller gave it.
+   *
+   * @generated from field: string syscall_mountpoint_path = 5;
+   */
+  syscallMountpointPath: string;
+
+  /**
+   * Source as the caller gave it.
+   *
+   * @generated from field: string syscall_source_path = 6;
+   */
+  syscallSourcePath: string;
+
+  /**
+   * Type as the caller gave it.
+   *
+   * @generated from field: string syscall_fs_type = 7;
+   */
+  syscallFsType: string;
+
+  /**
+   * Mount flags as the caller gave them (MS_*).
+   *
+   * @generated from field: uint64 flags = 8;
+   */
+  flags: bigint;
+
+  /**
+   * The mount is attached to no directory.
+   *
+   * @generated from field: bool detached = 9;
+   */
+  detached: boolean;
+
+  /**
+   * No path of its namespace leads to the mount.
+   *
+   * @generated from field: bool hidden = 10;
+   */
+  hidden: boolean;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 11;
+   */
+  retval: bigint;
+};
+
+/**
+ * A file system became visible at a directory.
+ *
+ * @generated from message clew.v1.Mount
+ */
+export type MountJson = {
+  /**
+   * Directory it was mounted on.
+   *
+   * @generated from field: string mountpoint_path = 1;
+   */
+  mountpointPath?: string;
+
+  /**
+   * Path of what was mounted, for a bind mount.
+   *
+   * @generated from field: string source_path = 2;
+   */
+  sourcePath?: string;
+
+  /**
+   * Path of the mount's root inside its file system.
+   *
+   * @generated from field: string root_path = 3;
+   */
+  rootPath?: string;
+
+  /**
+   * Type of the file system.
+   *
+   * @generated from field: string fs_type = 4;
+   */
+  fsType?: string;
+
+  /**
+   * Mount point as the caller gave it.
+   *
+   * @generated from field: string syscall_mountpoint_path = 5;
+   */
+  syscallMountpointPath?: string;
+
+  /**
+   * Source as the caller gave it.
+   *
+   * @generated from field: string syscall_source_path = 6;
+   */
+  syscallSourcePath?: string;
+
+  /**
+   * Type as the caller gave it.
+   *
+   * @generated from field: string syscall_fs_type = 7;
+   */
+  syscallFsType?: string;
+
+  /**
+   * Mount flags as the caller gave them (MS_*).
+   *
+   * @generated from field: uint64 flags = 8;
+   */
+  flags?: string;
+
+  /**
+   * The mount is attached to no directory.
+   *
+   * @generated from field: bool detached = 9;
+   */
+  detached?: boolean;
+
+  /**
+   * No path of its namespace leads to the mount.
+   *
+   * @generated from field: bool hidden = 10;
+   */
+  hidden?: boolean;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 11;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Mount.
+ * Use `create(MountSchema)` to create a new message.
+ */
+export const MountSchema: GenMessage<Mount, {jsonType: MountJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 47);
+
+/**
+ * A file system was unmounted. An addition of ours, no kind of SECL.
+ *
+ * @generated from message clew.v1.Umount
+ */
+export type Umount = Message<"clew.v1.Umount"> & {
+  /**
+   * Directory it was mounted on, as the caller gave it.
+   *
+   * @generated from field: string mountpoint_path = 1;
+   */
+  mountpointPath: string;
+
+  /**
+   * MNT_FORCE, MNT_DETACH…
+   *
+   * @generated from field: int64 flags = 2;
+   */
+  flags: bigint;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval: bigint;
+};
+
+/**
+ * A file system was unmounted. An addition of ours, no kind of SECL.
+ *
+ * @generated from message clew.v1.Umount
+ */
+export type UmountJson = {
+  /**
+   * Directory it was mounted on, as the caller gave it.
+   *
+   * @generated from field: string mountpoint_path = 1;
+   */
+  mountpointPath?: string;
+
+  /**
+   * MNT_FORCE, MNT_DETACH…
+   *
+   * @generated from field: int64 flags = 2;
+   */
+  flags?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Umount.
+ * Use `create(UmountSchema)` to create a new message.
+ */
+export const UmountSchema: GenMessage<Umount, {jsonType: UmountJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 48);
+
+/**
+ * An extended attribute of a file was set.
+ *
+ * @generated from message clew.v1.Setxattr
+ */
+export type Setxattr = Message<"clew.v1.Setxattr"> & {
+  /**
+   * The file.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * Name of the attribute with its namespace: security.capability.
+   *
+   * @generated from field: string file_destination_name = 2;
+   */
+  fileDestinationName: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval: bigint;
+};
+
+/**
+ * An extended attribute of a file was set.
+ *
+ * @generated from message clew.v1.Setxattr
+ */
+export type SetxattrJson = {
+  /**
+   * The file.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: FileJson;
+
+  /**
+   * Name of the attribute with its namespace: security.capability.
+   *
+   * @generated from field: string file_destination_name = 2;
+   */
+  fileDestinationName?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Setxattr.
+ * Use `create(SetxattrSchema)` to create a new message.
+ */
+export const SetxattrSchema: GenMessage<Setxattr, {jsonType: SetxattrJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 49);
+
+/**
+ * An extended attribute of a file was removed.
+ *
+ * @generated from message clew.v1.Removexattr
+ */
+export type Removexattr = Message<"clew.v1.Removexattr"> & {
+  /**
+   * The file.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * Name of the attribute with its namespace: security.capability.
+   *
+   * @generated from field: string file_destination_name = 2;
+   */
+  fileDestinationName: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval: bigint;
+};
+
+/**
+ * An extended attribute of a file was removed.
+ *
+ * @generated from message clew.v1.Removexattr
+ */
+export type RemovexattrJson = {
+  /**
+   * The file.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: FileJson;
+
+  /**
+   * Name of the attribute with its namespace: security.capability.
+   *
+   * @generated from field: string file_destination_name = 2;
+   */
+  fileDestinationName?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Removexattr.
+ * Use `create(RemovexattrSchema)` to create a new message.
+ */
+export const RemovexattrSchema: GenMessage<Removexattr, {jsonType: RemovexattrJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 50);
+
+/**
+ * Data was moved between a file and a pipe without a copy.
+ *
+ * @generated from message clew.v1.Splice
+ */
+export type Splice = Message<"clew.v1.Splice"> & {
+  /**
+   * The file that is not the pipe.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * Flags of the pipe's last buffer when the call began (PIPE_BUF_FLAG_*).
+   *
+   * @generated from field: int64 pipe_entry_flag = 2;
+   */
+  pipeEntryFlag: bigint;
+
+  /**
+   * Flags of the pipe's last buffer when the call ended (PIPE_BUF_FLAG_*).
+   *
+   * @generated from field: int64 pipe_exit_flag = 3;
+   */
+  pipeExitFlag: bigint;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval: bigint;
+};
+
+/**
+ * Data was moved between a file and a pipe without a copy.
+ *
+ * @generated from message clew.v1.Splice
+ */
+export type SpliceJson = {
+  /**
+   * The file that is not the pipe.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: FileJson;
+
+  /**
+   * Flags of the pipe's last buffer when the call began (PIPE_BUF_FLAG_*).
+   *
+   * @generated from field: int64 pipe_entry_flag = 2;
+   */
+  pipeEntryFlag?: string;
+
+  /**
+   * Flags of the pipe's last buffer when the call ended (PIPE_BUF_FLAG_*).
+   *
+   * @generated from field: int64 pipe_exit_flag = 3;
+   */
+  pipeExitFlag?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Splice.
+ * Use `create(SpliceSchema)` to create a new message.
+ */
+export const SpliceSchema: GenMessage<Splice, {jsonType: SpliceJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 51);
+
+/**
+ * The times of a file were set.
+ *
+ * @generated from message clew.v1.Utimes
+ */
+export type Utimes = Message<"clew.v1.Utimes"> & {
+  /**
+   * The file.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * Path as the caller gave it.
+   *
+   * @generated from field: string syscall_path = 2;
+   */
+  syscallPath: string;
+
+  /**
+   * Access time asked for, ns since the epoch; 0 for now.
+   *
+   * @generated from field: int64 atime = 3;
+   */
+  atime: bigint;
+
+  /**
+   * Modification time asked for, ns since the epoch; 0 for now.
+   *
+   * @generated from field: int64 mtime = 4;
+   */
+  mtime: bigint;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 5;
+   */
+  retval: bigint;
+};
+
+/**
+ * The times of a file were set.
+ *
+ * @generated from message clew.v1.Utimes
+ */
+export type UtimesJson = {
+  /**
+   * The file.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: FileJson;
+
+  /**
+   * Path as the caller gave it.
+   *
+   * @generated from field: string syscall_path = 2;
+   */
+  syscallPath?: string;
+
+  /**
+   * Access time asked for, ns since the epoch; 0 for now.
+   *
+   * @generated from field: int64 atime = 3;
+   */
+  atime?: string;
+
+  /**
+   * Modification time asked for, ns since the epoch; 0 for now.
+   *
+   * @generated from field: int64 mtime = 4;
+   */
+  mtime?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 5;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Utimes.
+ * Use `create(UtimesSchema)` to create a new message.
+ */
+export const UtimesSchema: GenMessage<Utimes, {jsonType: UtimesJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 52);
+
+/**
+ * The capabilities of the process were changed.
+ *
+ * @generated from message clew.v1.Capset
+ */
+export type Capset = Message<"clew.v1.Capset"> & {
+  /**
+   * Effective capability mask afterwards.
+   *
+   * @generated from field: uint64 cap_effective = 1;
+   */
+  capEffective: bigint;
+
+  /**
+   * Permitted capability mask afterwards.
+   *
+   * @generated from field: uint64 cap_permitted = 2;
+   */
+  capPermitted: bigint;
+};
+
+/**
+ * The capabilities of the process were changed.
+ *
+ * @generated from message clew.v1.Capset
+ */
+export type CapsetJson = {
+  /**
+   * Effective capability mask afterwards.
+   *
+   * @generated from field: uint64 cap_effective = 1;
+   */
+  capEffective?: string;
+
+  /**
+   * Permitted capability mask afterwards.
+   *
+   * @generated from field: uint64 cap_permitted = 2;
+   */
+  capPermitted?: string;
+};
+
+/**
+ * Describes the message clew.v1.Capset.
+ * Use `create(CapsetSchema)` to create a new message.
+ */
+export const CapsetSchema: GenMessage<Capset, {jsonType: CapsetJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 53);
+
+/**
+ * A signal was sent.
+ *
+ * @generated from message clew.v1.SignalSent
+ */
+export type SignalSent = Message<"clew.v1.SignalSent"> & {
+  /**
+   * Number of the signal.
+   *
+   * @generated from field: int64 type = 1;
+   */
+  type: bigint;
+
+  /**
+   * The process it was sent to.
+   *
+   * @generated from field: clew.v1.Target target = 2;
+   */
+  target?: Target | undefined;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval: bigint;
+
+  /**
+   * Process id as the caller gave it; 0 and less name groups.
+   *
+   * @generated from field: int64 pid_given = 4;
+   */
+  pidGiven: bigint;
+};
+
+/**
+ * A signal was sent.
+ *
+ * @generated from message clew.v1.SignalSent
+ */
+export type SignalSentJson = {
+  /**
+   * Number of the signal.
+   *
+   * @generated from field: int64 type = 1;
+   */
+  type?: string;
+
+  /**
+   * The process it was sent to.
+   *
+   * @generated from field: clew.v1.Target target = 2;
+   */
+  target?: TargetJson;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval?: string;
+
+  /**
+   * Process id as the caller gave it; 0 and less name groups.
+   *
+   * @generated from field: int64 pid_given = 4;
+   */
+  pidGiven?: string;
+};
+
+/**
+ * Describes the message clew.v1.SignalSent.
+ * Use `create(SignalSentSchema)` to create a new message.
+ */
+export const SignalSentSchema: GenMessage<SignalSent, {jsonType: SignalSentJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 54);
+
+/**
+ * A resource limit was changed.
+ *
+ * @generated from message clew.v1.Setrlimit
+ */
+export type Setrlimit = Message<"clew.v1.Setrlimit"> & {
+  /**
+   * RLIMIT_CORE, RLIMIT_NPROC…
+   *
+   * @generated from field: int64 resource = 1;
+   */
+  resource: bigint;
+
+  /**
+   * New soft limit.
+   *
+   * @generated from field: uint64 rlim_cur = 2;
+   */
+  rlimCur: bigint;
+
+  /**
+   * New hard limit.
+   *
+   * @generated from field: uint64 rlim_max = 3;
+   */
+  rlimMax: bigint;
+
+  /**
+   * The process whose limit it is.
+   *
+   * @generated from field: clew.v1.Target target = 4;
+   */
+  target?: Target | undefined;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 5;
+   */
+  retval: bigint;
+};
+
+/**
+ * A resource limit was changed.
+ *
+ * @generated from message clew.v1.Setrlimit
+ */
+export type SetrlimitJson = {
+  /**
+   * RLIMIT_CORE, RLIMIT_NPROC…
+   *
+   * @generated from field: int64 resource = 1;
+   */
+  resource?: string;
+
+  /**
+   * New soft limit.
+   *
+   * @generated from field: uint64 rlim_cur = 2;
+   */
+  rlimCur?: string;
+
+  /**
+   * New hard limit.
+   *
+   * @generated from field: uint64 rlim_max = 3;
+   */
+  rlimMax?: string;
+
+  /**
+   * The process whose limit it is.
+   *
+   * @generated from field: clew.v1.Target target = 4;
+   */
+  target?: TargetJson;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 5;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Setrlimit.
+ * Use `create(SetrlimitSchema)` to create a new message.
+ */
+export const SetrlimitSchema: GenMessage<Setrlimit, {jsonType: SetrlimitJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 55);
+
+/**
+ * Summary of the capabilities a process asked for and used since the last one.
+ *
+ * @generated from message clew.v1.Capabilities
+ */
+export type Capabilities = Message<"clew.v1.Capabilities"> & {
+  /**
+   * Mask of capabilities that were checked for.
+   *
+   * @generated from field: uint64 attempted = 1;
+   */
+  attempted: bigint;
+
+  /**
+   * Mask of capabilities that were granted.
+   *
+   * @generated from field: uint64 used = 2;
+   */
+  used: bigint;
+};
+
+/**
+ * Summary of the capabilities a process asked for and used since the last one.
+ *
+ * @generated from message clew.v1.Capabilities
+ */
+export type CapabilitiesJson = {
+  /**
+   * Mask of capabilities that were checked for.
+   *
+   * @generated from field: uint64 attempted = 1;
+   */
+  attempted?: string;
+
+  /**
+   * Mask of capabilities that were granted.
+   *
+   * @generated from field: uint64 used = 2;
+   */
+  used?: string;
+};
+
+/**
+ * Describes the message clew.v1.Capabilities.
+ * Use `create(CapabilitiesSchema)` to create a new message.
+ */
+export const CapabilitiesSchema: GenMessage<Capabilities, {jsonType: CapabilitiesJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 56);
+
+/**
+ * A property of the process was changed by prctl(2).
+ *
+ * @generated from message clew.v1.Prctl
+ */
+export type Prctl = Message<"clew.v1.Prctl"> & {
+  /**
+   * PR_SET_NAME, PR_SET_DUMPABLE…
+   *
+   * @generated from field: int64 option = 1;
+   */
+  option: bigint;
+
+  /**
+   * Name given with PR_SET_NAME.
+   *
+   * @generated from field: string new_name = 2;
+   */
+  newName: string;
+
+  /**
+   * The name given was longer than the kernel keeps.
+   *
+   * @generated from field: bool is_name_truncated = 3;
+   */
+  isNameTruncated: boolean;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval: bigint;
+
+  /**
+   * Second argument of the call.
+   *
+   * @generated from field: uint64 arg = 5;
+   */
+  arg: bigint;
+};
+
+/**
+ * A property of the process was changed by prctl(2).
+ *
+ * @generated from message clew.v1.Prctl
+ */
+export type PrctlJson = {
+  /**
+   * PR_SET_NAME, PR_SET_DUMPABLE…
+   *
+   * @generated from field: int64 option = 1;
+   */
+  option?: string;
+
+  /**
+   * Name given with PR_SET_NAME.
+   *
+   * @generated from field: string new_name = 2;
+   */
+  newName?: string;
+
+  /**
+   * The name given was longer than the kernel keeps.
+   *
+   * @generated from field: bool is_name_truncated = 3;
+   */
+  isNameTruncated?: boolean;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval?: string;
+
+  /**
+   * Second argument of the call.
+   *
+   * @generated from field: uint64 arg = 5;
+   */
+  arg?: string;
+};
+
+/**
+ * Describes the message clew.v1.Prctl.
+ * Use `create(PrctlSchema)` to create a new message.
+ */
+export const PrctlSchema: GenMessage<Prctl, {jsonType: PrctlJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 57);
+
+/**
+ * A bpf(2) command was issued.
+ *
+ * @generated from message clew.v1.BPF
+ */
+export type BPF = Message<"clew.v1.BPF"> & {
+  /**
+   * BPF_PROG_LOAD, BPF_MAP_CREATE…
+   *
+   * @generated from field: int64 cmd = 1;
+   */
+  cmd: bigint;
+
+  /**
+   * Name of the map, at most 15 bytes.
+   *
+   * @generated from field: string map_name = 2;
+   */
+  mapName: string;
+
+  /**
+   * BPF_MAP_TYPE_HASH…
+   *
+   * @generated from field: int64 map_type = 3;
+   */
+  mapType: bigint;
+
+  /**
+   * Name of the program, at most 15 bytes.
+   *
+   * @generated from field: string prog_name = 4;
+   */
+  progName: string;
+
+  /**
+   * Digest of its instructions in hexadecimal.
+   *
+   * @generated from field: string prog_tag = 5;
+   */
+  progTag: string;
+
+  /**
+   * BPF_PROG_TYPE_KPROBE…
+   *
+   * @generated from field: int64 prog_type = 6;
+   */
+  progType: bigint;
+
+  /**
+   * BPF_TRACE_FENTRY…
+   *
+   * @generated from field: int64 prog_attach_type = 7;
+   */
+  progAttachType: bigint;
+
+  /**
+   * Numbers of the helper functions it calls.
+   *
+   * @generated from field: repeated int64 prog_helpers = 8;
+   */
+  progHelpers: bigint[];
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 9;
+   */
+  retval: bigint;
+};
+
+/**
+ * A bpf(2) command was issued.
+ *
+ * @generated from message clew.v1.BPF
+ */
+export type BPFJson = {
+  /**
+   * BPF_PROG_LOAD, BPF_MAP_CREATE…
+   *
+   * @generated from field: int64 cmd = 1;
+   */
+  cmd?: string;
+
+  /**
+   * Name of the map, at most 15 bytes.
+   *
+   * @generated from field: string map_name = 2;
+   */
+  mapName?: string;
+
+  /**
+   * BPF_MAP_TYPE_HASH…
+   *
+   * @generated from field: int64 map_type = 3;
+   */
+  mapType?: string;
+
+  /**
+   * Name of the program, at most 15 bytes.
+   *
+   * @generated from field: string prog_name = 4;
+   */
+  progName?: string;
+
+  /**
+   * Digest of its instructions in hexadecimal.
+   *
+   * @generated from field: string prog_tag = 5;
+   */
+  progTag?: string;
+
+  /**
+   * BPF_PROG_TYPE_KPROBE…
+   *
+   * @generated from field: int64 prog_type = 6;
+   */
+  progType?: string;
+
+  /**
+   * BPF_TRACE_FENTRY…
+   *
+   * @generated from field: int64 prog_attach_type = 7;
+   */
+  progAttachType?: string;
+
+  /**
+   * Numbers of the helper functions it calls.
+   *
+   * @generated from field: repeated int64 prog_helpers = 8;
+   */
+  progHelpers?: string[];
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 9;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.BPF.
+ * Use `create(BPFSchema)` to create a new message.
+ */
+export const BPFSchema: GenMessage<BPF, {jsonType: BPFJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 58);
+
+/**
+ * A kernel module was loaded.
+ *
+ * @generated from message clew.v1.LoadModule
+ */
+export type LoadModule = Message<"clew.v1.LoadModule"> & {
+  /**
+   * The module's file, when it came from one.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * Name of the module.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Parameters given.
+   *
+   * @generated from field: repeated string argv = 3;
+   */
+  argv: string[];
+
+  /**
+   * A capture limit cut the parameters.
+   *
+   * @generated from field: bool args_truncated = 4;
+   */
+  argsTruncated: boolean;
+
+  /**
+   * The module came from memory and not from a file.
+   *
+   * @generated from field: bool loaded_from_memory = 5;
+   */
+  loadedFromMemory: boolean;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 6;
+   */
+  retval: bigint;
+};
+
+/**
+ * A kernel module was loaded.
+ *
+ * @generated from message clew.v1.LoadModule
+ */
+export type LoadModuleJson = {
+  /**
+   * The module's file, when it came from one.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: FileJson;
+
+  /**
+   * Name of the module.
+   *
+   * @generated from field: string name = 2;
+   */
+  name?: string;
+
+  /**
+   * Parameters given.
+   *
+   * @generated from field: repeated string argv = 3;
+   */
+  argv?: string[];
+
+  /**
+   * A capture limit cut the parameters.
+   *
+   * @generated from field: bool args_truncated = 4;
+   */
+  argsTruncated?: boolean;
+
+  /**
+   * The module came from memory and not from a file.
+   *
+   * @generated from field: bool loaded_from_memory = 5;
+   */
+  loadedFromMemory?: boolean;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 6;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.LoadModule.
+ * Use `create(LoadModuleSchema)` to create a new message.
+ */
+export const LoadModuleSchema: GenMessage<LoadModule, {jsonType: LoadModuleJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 59);
+
+/**
+ * A kernel module was removed.
+ *
+ * @generated from message clew.v1.UnloadModule
+ */
+export type UnloadModule = Message<"clew.v1.UnloadModule"> & {
+  /**
+   * Name of the module.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 2;
+   */
+  retval: bigint;
+};
+
+/**
+ * A kernel module was removed.
+ *
+ * @generated from message clew.v1.UnloadModule
+ */
+export type UnloadModuleJson = {
+  /**
+   * Name of the module.
+   *
+   * @generated from field: string name = 1;
+   */
+  name?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 2;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.UnloadModule.
+ * Use `create(UnloadModuleSchema)` to create a new message.
+ */
+export const UnloadModuleSchema: GenMessage<UnloadModule, {jsonType: UnloadModuleJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 60);
+
+/**
+ * Memory or a file was mapped.
+ *
+ * @generated from message clew.v1.Mmap
+ */
+export type Mmap = Message<"clew.v1.Mmap"> & {
+  /**
+   * The mapped file, empty for anonymous memory.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: File | undefined;
+
+  /**
+   * PROT_READ, PROT_WRITE, PROT_EXEC.
+   *
+   * @generated from field: int64 protection = 2;
+   */
+  protection: bigint;
+
+  /**
+   * MAP_PRIVATE, MAP_ANONYMOUS…
+   *
+   * @generated from field: int64 flags = 3;
+   */
+  flags: bigint;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval: bigint;
+
+  /**
+   * Where it was mapped.
+   *
+   * @generated from field: uint64 addr = 5;
+   */
+  addr: bigint;
+
+  /**
+   * How many bytes.
+   *
+   * @generated from field: uint64 len = 6;
+   */
+  len: bigint;
+
+  /**
+   * Where in the file.
+   *
+   * @generated from field: uint64 offset = 7;
+   */
+  offset: bigint;
+};
+
+/**
+ * Memory or a file was mapped.
+ *
+ * @generated from message clew.v1.Mmap
+ */
+export type MmapJson = {
+  /**
+   * The mapped file, empty for anonymous memory.
+   *
+   * @generated from field: clew.v1.File file = 1;
+   */
+  file?: FileJson;
+
+  /**
+   * PROT_READ, PROT_WRITE, PROT_EXEC.
+   *
+   * @generated from field: int64 protection = 2;
+   */
+  protection?: string;
+
+  /**
+   * MAP_PRIVATE, MAP_ANONYMOUS…
+   *
+   * @generated from field: int64 flags = 3;
+   */
+  flags?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval?: string;
+
+  /**
+   * Where it was mapped.
+   *
+   * @generated from field: uint64 addr = 5;
+   */
+  addr?: string;
+
+  /**
+   * How many bytes.
+   *
+   * @generated from field: uint64 len = 6;
+   */
+  len?: string;
+
+  /**
+   * Where in the file.
+   *
+   * @generated from field: uint64 offset = 7;
+   */
+  offset?: string;
+};
+
+/**
+ * Describes the message clew.v1.Mmap.
+ * Use `create(MmapSchema)` to create a new message.
+ */
+export const MmapSchema: GenMessage<Mmap, {jsonType: MmapJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 61);
+
+/**
+ * The protection of mapped memory was changed.
+ *
+ * @generated from message clew.v1.Mprotect
+ */
+export type Mprotect = Message<"clew.v1.Mprotect"> & {
+  /**
+   * What was allowed before: VM_READ, VM_WRITE, VM_EXEC…
+   *
+   * @generated from field: int64 vm_protection = 1;
+   */
+  vmProtection: bigint;
+
+  /**
+   * PROT_READ, PROT_WRITE, PROT_EXEC.
+   *
+   * @generated from field: int64 req_protection = 2;
+   */
+  reqProtection: bigint;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval: bigint;
+
+  /**
+   * Where it begins.
+   *
+   * @generated from field: uint64 addr = 4;
+   */
+  addr: bigint;
+
+  /**
+   * How many bytes.
+   *
+   * @generated from field: uint64 len = 5;
+   */
+  len: bigint;
+};
+
+/**
+ * The protection of mapped memory was changed.
+ *
+ * @generated from message clew.v1.Mprotect
+ */
+export type MprotectJson = {
+  /**
+   * What was allowed before: VM_READ, VM_WRITE, VM_EXEC…
+   *
+   * @generated from field: int64 vm_protection = 1;
+   */
+  vmProtection?: string;
+
+  /**
+   * PROT_READ, PROT_WRITE, PROT_EXEC.
+   *
+   * @generated from field: int64 req_protection = 2;
+   */
+  reqProtection?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval?: string;
+
+  /**
+   * Where it begins.
+   *
+   * @generated from field: uint64 addr = 4;
+   */
+  addr?: string;
+
+  /**
+   * How many bytes.
+   *
+   * @generated from field: uint64 len = 5;
+   */
+  len?: string;
+};
+
+/**
+ * Describes the message clew.v1.Mprotect.
+ * Use `create(MprotectSchema)` to create a new message.
+ */
+export const MprotectSchema: GenMessage<Mprotect, {jsonType: MprotectJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 62);
+
+/**
+ * A process was traced by ptrace(2).
+ *
+ * @generated from message clew.v1.Ptrace
+ */
+export type Ptrace = Message<"clew.v1.Ptrace"> & {
+  /**
+   * PTRACE_ATTACH, PTRACE_POKETEXT…
+   *
+   * @generated from field: int64 request = 1;
+   */
+  request: bigint;
+
+  /**
+   * The traced process.
+   *
+   * @generated from field: clew.v1.Target tracee = 2;
+   */
+  tracee?: Target | undefined;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval: bigint;
+
+  /**
+   * Address given.
+   *
+   * @generated from field: uint64 addr = 4;
+   */
+  addr: bigint;
+};
+
+/**
+ * A process was traced by ptrace(2).
+ *
+ * @generated from message clew.v1.Ptrace
+ */
+export type PtraceJson = {
+  /**
+   * PTRACE_ATTACH, PTRACE_POKETEXT…
+   *
+   * @generated from field: int64 request = 1;
+   */
+  request?: string;
+
+  /**
+   * The traced process.
+   *
+   * @generated from field: clew.v1.Target tracee = 2;
+   */
+  tracee?: TargetJson;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 3;
+   */
+  retval?: string;
+
+  /**
+   * Address given.
+   *
+   * @generated from field: uint64 addr = 4;
+   */
+  addr?: string;
+};
+
+/**
+ * Describes the message clew.v1.Ptrace.
+ * Use `create(PtraceSchema)` to create a new message.
+ */
+export const PtraceSchema: GenMessage<Ptrace, {jsonType: PtraceJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 63);
+
+/**
+ * The state of SELinux was changed.
+ *
+ * @generated from message clew.v1.Selinux
+ */
+export type Selinux = Message<"clew.v1.Selinux"> & {
+  /**
+   * Name of the boolean.
+   *
+   * @generated from field: string bool_name = 1;
+   */
+  boolName: string;
+
+  /**
+   * Its new state: on, off.
+   *
+   * @generated from field: string bool_state = 2;
+   */
+  boolState: string;
+
+  /**
+   * Pending booleans were put in force.
+   *
+   * @generated from field: bool bool_commit_state = 3;
+   */
+  boolCommitState: boolean;
+
+  /**
+   * enforcing, permissive, disabled.
+   *
+   * @generated from field: string enforce_status = 4;
+   */
+  enforceStatus: string;
+};
+
+/**
+ * The state of SELinux was changed.
+ *
+ * @generated from message clew.v1.Selinux
+ */
+export type SelinuxJson = {
+  /**
+   * Name of the boolean.
+   *
+   * @generated from field: string bool_name = 1;
+   */
+  boolName?: string;
+
+  /**
+   * Its new state: on, off.
+   *
+   * @generated from field: string bool_state = 2;
+   */
+  boolState?: string;
+
+  /**
+   * Pending booleans were put in force.
+   *
+   * @generated from field: bool bool_commit_state = 3;
+   */
+  boolCommitState?: boolean;
+
+  /**
+   * enforcing, permissive, disabled.
+   *
+   * @generated from field: string enforce_status = 4;
+   */
+  enforceStatus?: string;
+};
+
+/**
+ * Describes the message clew.v1.Selinux.
+ * Use `create(SelinuxSchema)` to create a new message.
+ */
+export const SelinuxSchema: GenMessage<Selinux, {jsonType: SelinuxJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 64);
+
+/**
+ * A kernel parameter was read or written.
+ *
+ * @generated from message clew.v1.Sysctl
+ */
+export type Sysctl = Message<"clew.v1.Sysctl"> & {
+  /**
+   * SYSCTL_READ, SYSCTL_WRITE.
+   *
+   * @generated from field: int64 action = 1;
+   */
+  action: bigint;
+
+  /**
+   * Its path below /proc/sys.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * A capture limit cut the name.
+   *
+   * @generated from field: bool name_truncated = 3;
+   */
+  nameTruncated: boolean;
+
+  /**
+   * Value written.
+   *
+   * @generated from field: string value = 4;
+   */
+  value: string;
+
+  /**
+   * A capture limit cut the value.
+   *
+   * @generated from field: bool value_truncated = 5;
+   */
+  valueTruncated: boolean;
+
+  /**
+   * Value before.
+   *
+   * @generated from field: string old_value = 6;
+   */
+  oldValue: string;
+
+  /**
+   * A capture limit cut the value before.
+   *
+   * @generated from field: bool old_value_truncated = 7;
+   */
+  oldValueTruncated: boolean;
+
+  /**
+   * Where in the value it was read or written.
+   *
+   * @generated from field: int64 file_position = 8;
+   */
+  filePosition: bigint;
+};
+
+/**
+ * A kernel parameter was read or written.
+ *
+ * @generated from message clew.v1.Sysctl
+ */
+export type SysctlJson = {
+  /**
+   * SYSCTL_READ, SYSCTL_WRITE.
+   *
+   * @generated from field: int64 action = 1;
+   */
+  action?: string;
+
+  /**
+   * Its path below /proc/sys.
+   *
+   * @generated from field: string name = 2;
+   */
+  name?: string;
+
+  /**
+   * A capture limit cut the name.
+   *
+   * @generated from field: bool name_truncated = 3;
+   */
+  nameTruncated?: boolean;
+
+  /**
+   * Value written.
+   *
+   * @generated from field: string value = 4;
+   */
+  value?: string;
+
+  /**
+   * A capture limit cut the value.
+   *
+   * @generated from field: bool value_truncated = 5;
+   */
+  valueTruncated?: boolean;
+
+  /**
+   * Value before.
+   *
+   * @generated from field: string old_value = 6;
+   */
+  oldValue?: string;
+
+  /**
+   * A capture limit cut the value before.
+   *
+   * @generated from field: bool old_value_truncated = 7;
+   */
+  oldValueTruncated?: boolean;
+
+  /**
+   * Where in the value it was read or written.
+   *
+   * @generated from field: int64 file_position = 8;
+   */
+  filePosition?: string;
+};
+
+/**
+ * Describes the message clew.v1.Sysctl.
+ * Use `create(SysctlSchema)` to create a new message.
+ */
+export const SysctlSchema: GenMessage<Sysctl, {jsonType: SysctlJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 65);
+
+/**
+ * The process left namespaces.
+ *
+ * @generated from message clew.v1.Unshare
+ */
+export type Unshare = Message<"clew.v1.Unshare"> & {
+  /**
+   * CLONE_NEWUSER, CLONE_NEWNS…
+   *
+   * @generated from field: int64 flags = 1;
+   */
+  flags: bigint;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 2;
+   */
+  retval: bigint;
+};
+
+/**
+ * The process left namespaces.
+ *
+ * @generated from message clew.v1.Unshare
+ */
+export type UnshareJson = {
+  /**
+   * CLONE_NEWUSER, CLONE_NEWNS…
+   *
+   * @generated from field: int64 flags = 1;
+   */
+  flags?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 2;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Unshare.
+ * Use `create(UnshareSchema)` to create a new message.
+ */
+export const UnshareSchema: GenMessage<Unshare, {jsonType: UnshareJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 66);
+
+/**
+ * A socket was made.
+ *
+ * @generated from message clew.v1.Socket
+ */
+export type Socket = Message<"clew.v1.Socket"> & {
+  /**
+   * AF_INET, AF_PACKET…
+   *
+   * @generated from field: int64 domain = 1;
+   */
+  domain: bigint;
+
+  /**
+   * SOCK_STREAM, SOCK_RAW…
+   *
+   * @generated from field: int64 type = 2;
+   */
+  type: bigint;
+
+  /**
+   * IPPROTO_TCP, IPPROTO_ICMP…
+   *
+   * @generated from field: int64 protocol = 3;
+   */
+  protocol: bigint;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval: bigint;
+};
+
+/**
+ * A socket was made.
+ *
+ * @generated from message clew.v1.Socket
+ */
+export type SocketJson = {
+  /**
+   * AF_INET, AF_PACKET…
+   *
+   * @generated from field: int64 domain = 1;
+   */
+  domain?: string;
+
+  /**
+   * SOCK_STREAM, SOCK_RAW…
+   *
+   * @generated from field: int64 type = 2;
+   */
+  type?: string;
+
+  /**
+   * IPPROTO_TCP, IPPROTO_ICMP…
+   *
+   * @generated from field: int64 protocol = 3;
+   */
+  protocol?: string;
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 4;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Socket.
+ * Use `create(SocketSchema)` to create a new message.
+ */
+export const SocketSchema: GenMessage<Socket, {jsonType: SocketJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 67);
+
+/**
+ * An option of a socket was set.
+ *
+ * @generated from message clew.v1.Setsockopt
+ */
+export type Setsockopt = Message<"clew.v1.Setsockopt"> & {
+  /**
+   * SOCK_STREAM, SOCK_RAW…
+   *
+   * @generated from field: int64 socket_type = 1;
+   */
+  socketType: bigint;
+
+  /**
+   * AF_INET, AF_PACKET…
+   *
+   * @generated from field: int64 socket_family = 2;
+   */
+  socketFamily: bigint;
+
+  /**
+   * IPPROTO_TCP, IPPROTO_ICMP…
+   *
+   * @generated from field: int64 socket_protocol = 3;
+   */
+  socketProtocol: bigint;
+
+  /**
+   * SOL_SOCKET, IPPROTO_TCP…
+   *
+   * @generated from field: int64 level = 4;
+   */
+  level: bigint;
+
+  /**
+   * SO_ATTACH_FILTER, SO_MARK…
+   *
+   * @generated from field: int64 optname = 5;
+   */
+  optname: bigint;
+
+  /**
+   * Instructions of an attached packet filter.
+   *
+   * @generated from field: int64 filter_len = 6;
+   */
+  filterLen: bigint;
+
+  /**
+   * A capture limit cut the filter.
+   *
+   * @generated from field: bool is_filter_truncated = 7;
+   */
+  isFilterTruncated: boolean;
+
+  /**
+   * Its instructions in the assembler of bpf_asm(8), one a line.
+   *
+   * @generated from field: string filter_instructions = 8;
+   */
+  filterInstructions: string;
+
+  /**
+   * SHA-256 of its instructions in hexadecimal.
+   *
+   * @generated from field: string filter_hash = 9;
+   */
+  filterHash: string;
+
+  /**
+   * Constants in its instructions.
+   *
+   * @generated from field: repeated int64 used_immediates = 10;
+   */
+  usedImmediates: bigint[];
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 11;
+   */
+  retval: bigint;
+};
+
+/**
+ * An option of a socket was set.
+ *
+ * @generated from message clew.v1.Setsockopt
+ */
+export type SetsockoptJson = {
+  /**
+   * SOCK_STREAM, SOCK_RAW…
+   *
+   * @generated from field: int64 socket_type = 1;
+   */
+  socketType?: string;
+
+  /**
+   * AF_INET, AF_PACKET…
+   *
+   * @generated from field: int64 socket_family = 2;
+   */
+  socketFamily?: string;
+
+  /**
+   * IPPROTO_TCP, IPPROTO_ICMP…
+   *
+   * @generated from field: int64 socket_protocol = 3;
+   */
+  socketProtocol?: string;
+
+  /**
+   * SOL_SOCKET, IPPROTO_TCP…
+   *
+   * @generated from field: int64 level = 4;
+   */
+  level?: string;
+
+  /**
+   * SO_ATTACH_FILTER, SO_MARK…
+   *
+   * @generated from field: int64 optname = 5;
+   */
+  optname?: string;
+
+  /**
+   * Instructions of an attached packet filter.
+   *
+   * @generated from field: int64 filter_len = 6;
+   */
+  filterLen?: string;
+
+  /**
+   * A capture limit cut the filter.
+   *
+   * @generated from field: bool is_filter_truncated = 7;
+   */
+  isFilterTruncated?: boolean;
+
+  /**
+   * Its instructions in the assembler of bpf_asm(8), one a line.
+   *
+   * @generated from field: string filter_instructions = 8;
+   */
+  filterInstructions?: string;
+
+  /**
+   * SHA-256 of its instructions in hexadecimal.
+   *
+   * @generated from field: string filter_hash = 9;
+   */
+  filterHash?: string;
+
+  /**
+   * Constants in its instructions.
+   *
+   * @generated from field: repeated int64 used_immediates = 10;
+   */
+  usedImmediates?: string[];
+
+  /**
+   * Return value; negative error number.
+   *
+   * @generated from field: int64 retval = 11;
+   */
+  retval?: string;
+};
+
+/**
+ * Describes the message clew.v1.Setsockopt.
+ * Use `create(SetsockoptSchema)` to create a new message.
+ */
+export const SetsockoptSchema: GenMessage<Setsockopt, {jsonType: SetsockoptJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 68);
+
+/**
+ * A name was asked for, or an answer came.
+ *
+ * @generated from message clew.v1.DNS
+ */
+export type DNS = Message<"clew.v1.DNS"> & {
+  /**
+   * Id of the query.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * Name asked for, without the last dot.
+   *
+   * @generated from field: string question_name = 2;
+   */
+  questionName: string;
+
+  /**
+   * A, AAAA, TXT…
+   *
+   * @generated from field: int64 question_type = 3;
+   */
+  questionType: bigint;
+
+  /**
+   * CLASS_INET or another.
+   *
+   * @generated from field: int64 question_class = 4;
+   */
+  questionClass: bigint;
+
+  /**
+   * Length of the question in bytes.
+   *
+   * @generated from field: int64 question_size = 5;
+   */
+  questionSize: bigint;
+
+  /**
+   * How many questions the message has.
+   *
+   * @generated from field: int64 question_count = 6;
+   */
+  questionCount: bigint;
+
+  /**
+   * NOERROR, NXDOMAIN…
+   *
+   * @generated from field: int64 response_code = 7;
+   */
+  responseCode: bigint;
+
+  /**
+   * The message is an answer.
+   *
+   * @generated from field: bool is_response = 8;
+   */
+  isResponse: boolean;
+
+  /**
+   * Addresses the answer gave.
+   *
+   * @generated from field: repeated string addresses = 9;
+   */
+  addresses: string[];
+
+  /**
+   * The packet that carried it.
+   *
+   * @generated from field: clew.v1.Headers network = 10;
+   */
+  network?: Headers | undefined;
+};
+
+/**
+ * A name was asked for, or an answer came.
+ *
+ * @generated from message clew.v1.DNS
+ */
+export type DNSJson = {
+  /**
+   * Id of the query.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id?: string;
+
+  /**
+   * Name asked for, without the last dot.
+   *
+   * @generated from field: string question_name = 2;
+   */
+  questionName?: string;
+
+  /**
+   * A, AAAA, TXT…
+   *
+   * @generated from field: int64 question_type = 3;
+   */
+  questionType?: string;
+
+  /**
+   * CLASS_INET or another.
+   *
+   * @generated from field: int64 question_class = 4;
+   */
+  questionClass?: string;
+
+  /**
+   * Length of the question in bytes.
+   *
+   * @generated from field: int64 question_size = 5;
+   */
+  questionSize?: string;
+
+  /**
+   * How many questions the message has.
+   *
+   * @generated from field: int64 question_count = 6;
+   */
+  questionCount?: string;
+
+  /**
+   * NOERROR, NXDOMAIN…
+   *
+   * @generated from field: int64 response_code = 7;
+   */
+  responseCode?: string;
+
+  /**
+   * The message is an answer.
+   *
+   * @generated from field: bool is_response = 8;
+   */
+  isResponse?: boolean;
+
+  /**
+   * Addresses the answer gave.
+   *
+   * @generated from field: repeated string addresses = 9;
+   */
+  addresses?: string[];
+
+  /**
+   * The packet that carried it.
+   *
+   * @generated from field: clew.v1.Headers network = 10;
+   */
+  network?: HeadersJson;
+};
+
+/**
+ * Describes the message clew.v1.DNS.
+ * Use `create(DNSSchema)` to create a new message.
+ */
+export const DNSSchema: GenMessage<DNS, {jsonType: DNSJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 69);
+
+/**
+ * An answer with an error came that no known query asked for.
+ *
+ * @generated from message clew.v1.FailedDNS
+ */
+export type FailedDNS = Message<"clew.v1.FailedDNS"> & {
+  /**
+   * The packet that carried it.
+   *
+   * @generated from field: clew.v1.Headers network = 1;
+   */
+  network?: Headers | undefined;
+
+  /**
+   * NXDOMAIN, SERVFAIL…
+   *
+   * @generated from field: int64 code = 2;
+   */
+  code: bigint;
+};
+
+/**
+ * An answer with an error came that no known query asked for.
+ *
+ * @generated from message clew.v1.FailedDNS
+ */
+export type FailedDNSJson = {
+  /**
+   * The packet that carried it.
+   *
+   * @generated from field: clew.v1.Headers network = 1;
+   */
+  network?: HeadersJson;
+
+  /**
+   * NXDOMAIN, SERVFAIL…
+   *
+   * @generated from field: int64 code = 2;
+   */
+  code?: string;
+};
+
+/**
+ * Describes the message clew.v1.FailedDNS.
+ * Use `create(FailedDNSSchema)` to create a new message.
+ */
+export const FailedDNSSchema: GenMessage<FailedDNS, {jsonType: FailedDNSJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 70);
+
+/**
+ * The metadata service of the cloud was asked, or answered.
+ *
+ * @generated from message clew.v1.IMDS
+ */
+export type IMDS = Message<"clew.v1.IMDS"> & {
+  /**
+   * request or response.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * aws, gcp, azure, ibm, oracle.
+   *
+   * @generated from field: string cloud_provider = 2;
+   */
+  cloudProvider: string;
+
+  /**
+   * Path asked for.
+   *
+   * @generated from field: string url = 3;
+   */
+  url: string;
+
+  /**
+   * Host header of the request.
+   *
+   * @generated from field: string host = 4;
+   */
+  host: string;
+
+  /**
+   * User agent of the request.
+   *
+   * @generated from field: string user_agent = 5;
+   */
+  userAgent: string;
+
+  /**
+   * Server header of the answer.
+   *
+   * @generated from field: string server = 6;
+   */
+  server: string;
+
+  /**
+   * The request carried a session token.
+   *
+   * @generated from field: bool aws_is_imds_v2 = 7;
+   */
+  awsIsImdsV2: boolean;
+
+  /**
+   * Type of the credentials answered.
+   *
+   * @generated from field: string aws_security_credentials_type = 8;
+   */
+  awsSecurityCredentialsType: string;
+
+  /**
+   * The packet that carried it.
+   *
+   * @generated from field: clew.v1.Headers network = 9;
+   */
+  network?: Headers | undefined;
+};
+
+/**
+ * The metadata service of the cloud was asked, or answered.
+ *
+ * @generated from message clew.v1.IMDS
+ */
+export type IMDSJson = {
+  /**
+   * request or response.
+   *
+   * @generated from field: string type = 1;
+   */
+  type?: string;
+
+  /**
+   * aws, gcp, azure, ibm, oracle.
+   *
+   * @generated from field: string cloud_provider = 2;
+   */
+  cloudProvider?: string;
+
+  /**
+   * Path asked for.
+   *
+   * @generated from field: string url = 3;
+   */
+  url?: string;
+
+  /**
+   * Host header of the request.
+   *
+   * @generated from field: string host = 4;
+   */
+  host?: string;
+
+  /**
+   * User agent of the request.
+   *
+   * @generated from field: string user_agent = 5;
+   */
+  userAgent?: string;
+
+  /**
+   * Server header of the answer.
+   *
+   * @generated from field: string server = 6;
+   */
+  server?: string;
+
+  /**
+   * The request carried a session token.
+   *
+   * @generated from field: bool aws_is_imds_v2 = 7;
+   */
+  awsIsImdsV2?: boolean;
+
+  /**
+   * Type of the credentials answered.
+   *
+   * @generated from field: string aws_security_credentials_type = 8;
+   */
+  awsSecurityCredentialsType?: string;
+
+  /**
+   * The packet that carried it.
+   *
+   * @generated from field: clew.v1.Headers network = 9;
+   */
+  network?: HeadersJson;
+};
+
+/**
+ * Describes the message clew.v1.IMDS.
+ * Use `create(IMDSSchema)` to create a new message.
+ */
+export const IMDSSchema: GenMessage<IMDS, {jsonType: IMDSJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 71);
+
+/**
+ * A packet satisfied a packet filter of some rule.
+ *
+ * @generated from message clew.v1.Packet
+ */
+export type Packet = Message<"clew.v1.Packet"> & {
+  /**
+   * Its headers.
+   *
+   * @generated from field: clew.v1.Headers headers = 1;
+   */
+  headers?: Headers | undefined;
+
+  /**
+   * The filter it satisfied, a pcap expression.
+   *
+   * @generated from field: string filter = 2;
+   */
+  filter: string;
+
+  /**
+   * Version of a TLS record: TLS_1_2…
+   *
+   * @generated from field: int64 tls_version = 3;
+   */
+  tlsVersion: bigint;
+};
+
+/**
+ * A packet satisfied a packet filter of some rule.
+ *
+ * @generated from message clew.v1.Packet
+ */
+export type PacketJson = {
+  /**
+   * Its headers.
+   *
+   * @generated from field: clew.v1.Headers headers = 1;
+   */
+  headers?: HeadersJson;
+
+  /**
+   * The filter it satisfied, a pcap expression.
+   *
+   * @generated from field: string filter = 2;
+   */
+  filter?: string;
+
+  /**
+   * Version of a TLS record: TLS_1_2…
+   *
+   * @generated from field: int64 tls_version = 3;
+   */
+  tlsVersion?: string;
+};
+
+/**
+ * Describes the message clew.v1.Packet.
+ * Use `create(PacketSchema)` to create a new message.
+ */
+export const PacketSchema: GenMessage<Packet, {jsonType: PacketJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 72);
+
+/**
+ * What a process sent and received since the last such event, by flow.
+ *
+ * @generated from message clew.v1.NetworkFlowMonitor
+ */
+export type NetworkFlowMonitor = Message<"clew.v1.NetworkFlowMonitor"> & {
+  /**
+   * Network device.
+   *
+   * @generated from field: string device_ifname = 1;
+   */
+  deviceIfname: string;
+
+  /**
+   * Inode of the device's network namespace.
+   *
+   * @generated from field: uint32 device_netns = 2;
+   */
+  deviceNetns: number;
+
+  /**
+   * The flows.
+   *
+   * @generated from field: repeated clew.v1.Flow flows = 3;
+   */
+  flows: Flow[];
+};
+
+/**
+ * What a process sent and received since the last such event, by flow.
+ *
+ * @generated from message clew.v1.NetworkFlowMonitor
+ */
+export type NetworkFlowMonitorJson = {
+  /**
+   * Network device.
+   *
+   * @generated from field: string device_ifname = 1;
+   */
+  deviceIfname?: string;
+
+  /**
+   * Inode of the device's network namespace.
+   *
+   * @generated from field: uint32 device_netns = 2;
+   */
+  deviceNetns?: number;
+
+  /**
+   * The flows.
+   *
+   * @generated from field: repeated clew.v1.Flow flows = 3;
+   */
+  flows?: FlowJson[];
+};
+
+/**
+ * Describes the message clew.v1.NetworkFlowMonitor.
+ * Use `create(NetworkFlowMonitorSchema)` to create a new message.
+ */
+export const NetworkFlowMonitorSchema: GenMessage<NetworkFlowMonitor, {jsonType: NetworkFlowMonitorJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 73);
+
+/**
+ * A function named in a rule was called.
+ *
+ * @generated from message clew.v1.Ondemand
+ */
+export type Ondemand = Message<"clew.v1.Ondemand"> & {
+  /**
+   * Name of the function; syscall: and a name for a system call.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Argument 1 as text.
+   *
+   * @generated from field: string arg1_str = 2;
+   */
+  arg1Str: string;
+
+  /**
+   * Argument 1 as a number.
+   *
+   * @generated from field: uint64 arg1_uint = 3;
+   */
+  arg1Uint: bigint;
+
+  /**
+   * Argument 2 as text.
+   *
+   * @generated from field: string arg2_str = 4;
+   */
+  arg2Str: string;
+
+  /**
+   * Argument 2 as a number.
+   *
+   * @generated from field: uint64 arg2_uint = 5;
+   */
+  arg2Uint: bigint;
+
+  /**
+   * Argument 3 as text.
+   *
+   * @generated from field: string arg3_str = 6;
+   */
+  arg3Str: string;
+
+  /**
+   * Argument 3 as a number.
+   *
+   * @generated from field: uint64 arg3_uint = 7;
+   */
+  arg3Uint: bigint;
+
+  /**
+   * Argument 4 as text.
+   *
+   * @generated from field: string arg4_str = 8;
+   */
+  arg4Str: string;
+
+  /**
+   * Argument 4 as a number.
+   *
+   * @generated from field: uint64 arg4_uint = 9;
+   */
+  arg4Uint: bigint;
+
+  /**
+   * Argument 5 as text.
+   *
+   * @generated from field: string arg5_str = 10;
+   */
+  arg5Str: string;
+
+  /**
+   * Argument 5 as a number.
+   *
+   * @generated from field: uint64 arg5_uint = 11;
+   */
+  arg5Uint: bigint;
+
+  /**
+   * Argument 6 as text.
+   *
+   * @generated from field: string arg6_str = 12;
+   */
+  arg6Str: string;
+
+  /**
+   * Argument 6 as a number.
+   *
+   * @generated from field: uint64 arg6_uint = 13;
+   */
+  arg6Uint: bigint;
+};
+
+/**
+ * A function named in a rule was called.
+ *
+ * @generated from message clew.v1.Ondemand
+ */
+export type OndemandJson = {
+  /**
+   * Name of the function; syscall: and a name for a system call.
+   *
+   * @generated from field: string name = 1;
+   */
+  name?: string;
+
+  /**
+   * Argument 1 as text.
+   *
+   * @generated from field: string arg1_str = 2;
+   */
+  arg1Str?: string;
+
+  /**
+   * Argument 1 as a number.
+   *
+   * @generated from field: uint64 arg1_uint = 3;
+   */
+  arg1Uint?: string;
+
+  /**
+   * Argument 2 as text.
+   *
+   * @generated from field: string arg2_str = 4;
+   */
+  arg2Str?: string;
+
+  /**
+   * Argument 2 as a number.
+   *
+   * @generated from field: uint64 arg2_uint = 5;
+   */
+  arg2Uint?: string;
+
+  /**
+   * Argument 3 as text.
+   *
+   * @generated from field: string arg3_str = 6;
+   */
+  arg3Str?: string;
+
+  /**
+   * Argument 3 as a number.
+   *
+   * @generated from field: uint64 arg3_uint = 7;
+   */
+  arg3Uint?: string;
+
+  /**
+   * Argument 4 as text.
+   *
+   * @generated from field: string arg4_str = 8;
+   */
+  arg4Str?: string;
+
+  /**
+   * Argument 4 as a number.
+   *
+   * @generated from field: uint64 arg4_uint = 9;
+   */
+  arg4Uint?: string;
+
+  /**
+   * Argument 5 as text.
+   *
+   * @generated from field: string arg5_str = 10;
+   */
+  arg5Str?: string;
+
+  /**
+   * Argument 5 as a number.
+   *
+   * @generated from field: uint64 arg5_uint = 11;
+   */
+  arg5Uint?: string;
+
+  /**
+   * Argument 6 as text.
+   *
+   * @generated from field: string arg6_str = 12;
+   */
+  arg6Str?: string;
+
+  /**
+   * Argument 6 as a number.
+   *
+   * @generated from field: uint64 arg6_uint = 13;
+   */
+  arg6Uint?: string;
+};
+
+/**
+ * Describes the message clew.v1.Ondemand.
+ * Use `create(OndemandSchema)` to create a new message.
+ */
+export const OndemandSchema: GenMessage<Ondemand, {jsonType: OndemandJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_event, 74);
 

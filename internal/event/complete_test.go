@@ -1,19 +1,17 @@
-package batch
+package event
 
 import (
 	"reflect"
 	"testing"
-
-	"github.com/clewsec/clew/internal/event"
 )
 
 // TestComplete holds the list of kinds to the schema: an event has the part of
 // its kind, and a kind that the list does not know is never complete.
 func TestComplete(t *testing.T) {
 	parts := 0
-	typ := reflect.TypeFor[event.Event]()
-	for k := event.Kind(1); k < event.NumKinds; k++ {
-		if complete(&event.Event{Kind: k}) {
+	typ := reflect.TypeFor[Event]()
+	for k := Kind(1); k < NumKinds; k++ {
+		if (&Event{Kind: k}).Complete() {
 			t.Errorf("%s without its part is complete", k)
 		}
 		found := 0
@@ -22,9 +20,9 @@ func TestComplete(t *testing.T) {
 			if f.Type.Kind() != reflect.Pointer || f.Type.Elem().PkgPath() != typ.PkgPath() || f.Name == "Proc" || f.Name == "Host" {
 				continue
 			}
-			e := &event.Event{Kind: k}
+			e := &Event{Kind: k}
 			reflect.ValueOf(e).Elem().Field(i).Set(reflect.New(f.Type.Elem()))
-			if complete(e) {
+			if e.Complete() {
 				found++
 			}
 		}
@@ -33,10 +31,10 @@ func TestComplete(t *testing.T) {
 		}
 		parts += found
 	}
-	if parts != event.NumKinds-1 {
-		t.Errorf("%d parts for %d kinds", parts, event.NumKinds-1)
+	if parts != NumKinds-1 {
+		t.Errorf("%d parts for %d kinds", parts, NumKinds-1)
 	}
-	if complete(&event.Event{Kind: 0}) || complete(&event.Event{Kind: 255}) {
+	if (&Event{Kind: 0}).Complete() || (&Event{Kind: 255}).Complete() {
 		t.Error("an unknown kind is complete")
 	}
 }
