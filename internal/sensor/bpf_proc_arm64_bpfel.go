@@ -32,7 +32,7 @@ const (
 
 type procFateCounts struct {
 	_ structs.HostLayout
-	N [32][12]uint64
+	N [64][12]uint64
 }
 
 type procNameKey struct {
@@ -42,10 +42,9 @@ type procNameKey struct {
 
 type procPlanData struct {
 	_        structs.HostLayout
-	Mode     [32]procPlanMode
-	FlagsAny [32]uint64
-	ByName   uint32
-	Pad      uint32
+	Mode     [64]procPlanMode
+	FlagsAny [64]uint64
+	ByName   uint64
 	Bloom    [16]uint64
 }
 
@@ -196,28 +195,54 @@ type procRecIds struct {
 type procRecKind uint32
 
 const (
-	procRecKindREC_NONE     procRecKind = 0
-	procRecKindREC_FORK     procRecKind = 1
-	procRecKindREC_EXEC     procRecKind = 2
-	procRecKindREC_EXIT     procRecKind = 3
-	procRecKindREC_CRED     procRecKind = 4
-	procRecKindREC_CGROUP   procRecKind = 5
-	procRecKindREC_CANARY   procRecKind = 6
-	procRecKindREC_OPEN     procRecKind = 7
-	procRecKindREC_TRUNCATE procRecKind = 8
-	procRecKindREC_UNLINK   procRecKind = 9
-	procRecKindREC_RMDIR    procRecKind = 10
-	procRecKindREC_RENAME   procRecKind = 11
-	procRecKindREC_MKDIR    procRecKind = 12
-	procRecKindREC_CHMOD    procRecKind = 13
-	procRecKindREC_CHOWN    procRecKind = 14
-	procRecKindREC_LINK     procRecKind = 15
-	procRecKindREC_SYMLINK  procRecKind = 16
-	procRecKindREC_CONNECT  procRecKind = 17
-	procRecKindREC_ACCEPT   procRecKind = 18
-	procRecKindREC_BIND     procRecKind = 19
-	procRecKindREC_SNAPSHOT procRecKind = 20
-	procRecKindREC_KINDS    procRecKind = 32
+	procRecKindREC_NONE          procRecKind = 0
+	procRecKindREC_FORK          procRecKind = 1
+	procRecKindREC_EXEC          procRecKind = 2
+	procRecKindREC_EXIT          procRecKind = 3
+	procRecKindREC_CRED          procRecKind = 4
+	procRecKindREC_CGROUP        procRecKind = 5
+	procRecKindREC_CANARY        procRecKind = 6
+	procRecKindREC_OPEN          procRecKind = 7
+	procRecKindREC_TRUNCATE      procRecKind = 8
+	procRecKindREC_UNLINK        procRecKind = 9
+	procRecKindREC_RMDIR         procRecKind = 10
+	procRecKindREC_RENAME        procRecKind = 11
+	procRecKindREC_MKDIR         procRecKind = 12
+	procRecKindREC_CHMOD         procRecKind = 13
+	procRecKindREC_CHOWN         procRecKind = 14
+	procRecKindREC_LINK          procRecKind = 15
+	procRecKindREC_SYMLINK       procRecKind = 16
+	procRecKindREC_CONNECT       procRecKind = 17
+	procRecKindREC_ACCEPT        procRecKind = 18
+	procRecKindREC_BIND          procRecKind = 19
+	procRecKindREC_SNAPSHOT      procRecKind = 20
+	procRecKindREC_CHDIR         procRecKind = 21
+	procRecKindREC_MOUNT         procRecKind = 22
+	procRecKindREC_UMOUNT        procRecKind = 23
+	procRecKindREC_SETXATTR      procRecKind = 24
+	procRecKindREC_REMOVEXATTR   procRecKind = 25
+	procRecKindREC_SPLICE        procRecKind = 26
+	procRecKindREC_UTIMES        procRecKind = 27
+	procRecKindREC_SIGNAL        procRecKind = 28
+	procRecKindREC_SETRLIMIT     procRecKind = 29
+	procRecKindREC_CAPABILITIES  procRecKind = 30
+	procRecKindREC_PRCTL         procRecKind = 31
+	procRecKindREC_BPF           procRecKind = 32
+	procRecKindREC_LOAD_MODULE   procRecKind = 33
+	procRecKindREC_UNLOAD_MODULE procRecKind = 34
+	procRecKindREC_MMAP          procRecKind = 35
+	procRecKindREC_MPROTECT      procRecKind = 36
+	procRecKindREC_PTRACE        procRecKind = 37
+	procRecKindREC_SELINUX       procRecKind = 38
+	procRecKindREC_SYSCTL        procRecKind = 39
+	procRecKindREC_UNSHARE       procRecKind = 40
+	procRecKindREC_SOCKET        procRecKind = 41
+	procRecKindREC_SETSOCKOPT    procRecKind = 42
+	procRecKindREC_DNS           procRecKind = 43
+	procRecKindREC_IMDS          procRecKind = 44
+	procRecKindREC_PACKET        procRecKind = 45
+	procRecKindREC_FLOWS         procRecKind = 46
+	procRecKindREC_KINDS         procRecKind = 64
 )
 
 type procRecNet struct {

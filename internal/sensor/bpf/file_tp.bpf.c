@@ -34,7 +34,7 @@ static __always_inline int observe_open(long ret, u64 flags, u64 mode, s32 dirfd
 	if (p->mode[REC_OPEN] == PLAN_FILTERED && !(flags & p->flags_any[REC_OPEN])) {
 		struct path at = {};
 
-		if (!(p->by_name & (1 << REC_OPEN)))
+		if (!(p->by_name & (1ULL << REC_OPEN)))
 			return fate(REC_OPEN, FATE_FILTERED);
 		by_name = true;
 		if (f) {
@@ -198,7 +198,7 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 	a = bpf_map_lookup_elem(&pending, &id);
 	if (a)
 		kind = a->kind;
-	asm volatile("%0 &= 31" : "+r"(kind)); /* below REC_KINDS, for the verifier */
+	asm volatile("%0 &= 63" : "+r"(kind)); /* below REC_KINDS, for the verifier */
 	fate(kind, FATE_SEEN);
 	if (!a)
 		return fate(kind, FATE_NO_ENTRY);

@@ -62,7 +62,7 @@ int BPF_PROG(tr_open, int dfd, struct filename *name, struct open_flags *op, str
 	if (p->mode[REC_OPEN] == PLAN_FILTERED && !(flags & p->flags_any[REC_OPEN])) {
 		struct path at = {};
 
-		if (!(p->by_name & (1 << REC_OPEN)))
+		if (!(p->by_name & (1ULL << REC_OPEN)))
 			return fate(REC_OPEN, FATE_FILTERED);
 		by_name = true;
 		if (f) {
@@ -243,7 +243,7 @@ static __noinline int finish(u32 kind, struct done *d, u64 ret)
 	/* Another one: a layer below an overlay, or a change from within. */
 	if (!h || h->dentry != d->dentry)
 		return 0;
-	asm volatile("%0 &= 31" : "+r"(kind)); /* below REC_KINDS, for the verifier */
+	asm volatile("%0 &= 63" : "+r"(kind)); /* below REC_KINDS, for the verifier */
 	fate(kind, FATE_SEEN);
 	if (!reported(err)) {
 		bpf_map_delete_elem(&held, &id);

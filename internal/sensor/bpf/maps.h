@@ -66,8 +66,7 @@ enum plan_mode { PLAN_OFF = 0, PLAN_FILTERED = 1, PLAN_ALL = 2 };
 struct plan_data {
 	enum plan_mode mode[REC_KINDS];
 	u64 flags_any[REC_KINDS];
-	u32 by_name; /* bit per kind that looks at names */
-	u32 pad;
+	u64 by_name; /* bit per kind that looks at names */
 	u64 bloom[16];
 };
 struct {
