@@ -172,7 +172,7 @@ func TestFilter(t *testing.T) {
 	w.settle()
 	got = nil
 	for _, x := range w.events(func(x *event.Event) bool {
-		return x.Open != nil && x.Seq > e.Seq && x.Open.Flags&unix.O_PATH == 0
+		return x.Open != nil && x.PID == uint32(os.Getpid()) && x.Seq > e.Seq && x.Open.Flags&unix.O_PATH == 0
 	}) {
 		got = append(got, x.Open.File.Name())
 	}
