@@ -83,8 +83,8 @@ const (
 	KindMprotect Kind = 35
 	// KindPtrace: a process was traced by ptrace(2).
 	KindPtrace Kind = 36
-	// KindSelinux: the state of SELinux was changed.
-	KindSelinux Kind = 37
+	// KindSELinux: the state of SELinux was changed.
+	KindSELinux Kind = 37
 	// KindSysctl: a kernel parameter was read or written.
 	KindSysctl Kind = 38
 	// KindUnshare: the process left namespaces.
@@ -147,7 +147,7 @@ var kindInfos = [NumKinds]KindInfo{
 	KindMmap:               {Name: "mmap", Category: "kernel", Doc: "Memory or a file was mapped.", Hidden: false},
 	KindMprotect:           {Name: "mprotect", Category: "kernel", Doc: "The protection of mapped memory was changed.", Hidden: false},
 	KindPtrace:             {Name: "ptrace", Category: "kernel", Doc: "A process was traced by ptrace(2).", Hidden: false},
-	KindSelinux:            {Name: "selinux", Category: "kernel", Doc: "The state of SELinux was changed.", Hidden: false},
+	KindSELinux:            {Name: "selinux", Category: "kernel", Doc: "The state of SELinux was changed.", Hidden: false},
 	KindSysctl:             {Name: "sysctl", Category: "kernel", Doc: "A kernel parameter was read or written.", Hidden: false},
 	KindUnshare:            {Name: "unshare", Category: "kernel", Doc: "The process left namespaces.", Hidden: false},
 	KindSocket:             {Name: "socket", Category: "network", Doc: "A socket was made.", Hidden: false},
@@ -363,7 +363,7 @@ type Event struct {
 	Mmap               *Mmap
 	Mprotect           *Mprotect
 	Ptrace             *Ptrace
-	Selinux            *Selinux
+	SELinux            *SELinux
 	Sysctl             *Sysctl
 	Unshare            *Unshare
 	Socket             *Socket
@@ -748,10 +748,10 @@ type Mount struct {
 	MountpointPath        string // Directory it was mounted on.
 	SourcePath            string // Path of what was mounted, for a bind mount.
 	RootPath              string // Path of the mount's root inside its file system.
-	FsType                string // Type of the file system.
+	FSType                string // Type of the file system.
 	SyscallMountpointPath string // Mount point as the caller gave it.
 	SyscallSourcePath     string // Source as the caller gave it.
-	SyscallFsType         string // Type as the caller gave it.
+	SyscallFSType         string // Type as the caller gave it.
 	Flags                 uint64 // Mount flags as the caller gave them (MS_*).
 	Detached              bool   // The mount is attached to no directory.
 	Hidden                bool   // No path of its namespace leads to the mount.
@@ -891,8 +891,8 @@ type Ptrace struct {
 	Addr    uint64 // Address given.
 }
 
-// Selinux is the payload of a selinux event: the state of SELinux was changed.
-type Selinux struct {
+// SELinux is the payload of a selinux event: the state of SELinux was changed.
+type SELinux struct {
 	BoolName        string // Name of the boolean.
 	BoolState       string // Its new state: on, off.
 	BoolCommitState bool   // Pending booleans were put in force.
@@ -964,7 +964,7 @@ type FailedDNS struct {
 type IMDS struct {
 	Type               string  // request or response.
 	CloudProvider      string  // aws, gcp, azure, ibm, oracle.
-	Url                string  // Path asked for.
+	URL                string  // Path asked for.
 	Host               string  // Host header of the request.
 	UserAgent          string  // User agent of the request.
 	Server             string  // Server header of the answer.
@@ -1079,8 +1079,8 @@ func (x *Event) Complete() bool {
 		return x.Mprotect != nil
 	case KindPtrace:
 		return x.Ptrace != nil
-	case KindSelinux:
-		return x.Selinux != nil
+	case KindSELinux:
+		return x.SELinux != nil
 	case KindSysctl:
 		return x.Sysctl != nil
 	case KindUnshare:
@@ -1180,8 +1180,8 @@ func (x *Event) Allocate() {
 		x.Mprotect = &Mprotect{}
 	case KindPtrace:
 		x.Ptrace = &Ptrace{}
-	case KindSelinux:
-		x.Selinux = &Selinux{}
+	case KindSELinux:
+		x.SELinux = &SELinux{}
 	case KindSysctl:
 		x.Sysctl = &Sysctl{}
 	case KindUnshare:
@@ -2814,8 +2814,8 @@ func AppendEvent(b []byte, x *Event) []byte {
 	if x.Ptrace != nil {
 		b = appendMessage(b, 68, x.Ptrace, AppendPtrace)
 	}
-	if x.Selinux != nil {
-		b = appendMessage(b, 69, x.Selinux, AppendSelinux)
+	if x.SELinux != nil {
+		b = appendMessage(b, 69, x.SELinux, AppendSELinux)
 	}
 	if x.Sysctl != nil {
 		b = appendMessage(b, 70, x.Sysctl, AppendSysctl)
@@ -3233,11 +3233,11 @@ func ConsumeEvent(b []byte, x *Event) error {
 			x.Ptrace = v
 			b = b[n:]
 		case 69:
-			v, n, err := consumeMessage(b, typ, ConsumeSelinux)
+			v, n, err := consumeMessage(b, typ, ConsumeSELinux)
 			if err != nil {
 				return err
 			}
-			x.Selinux = v
+			x.SELinux = v
 			b = b[n:]
 		case 70:
 			v, n, err := consumeMessage(b, typ, ConsumeSysctl)
@@ -6507,9 +6507,9 @@ func AppendMount(b []byte, x *Mount) []byte {
 		b = protowire.AppendTag(b, 3, protowire.BytesType)
 		b = protowire.AppendString(b, x.RootPath)
 	}
-	if x.FsType != "" {
+	if x.FSType != "" {
 		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.FsType)
+		b = protowire.AppendString(b, x.FSType)
 	}
 	if x.SyscallMountpointPath != "" {
 		b = protowire.AppendTag(b, 5, protowire.BytesType)
@@ -6519,9 +6519,9 @@ func AppendMount(b []byte, x *Mount) []byte {
 		b = protowire.AppendTag(b, 6, protowire.BytesType)
 		b = protowire.AppendString(b, x.SyscallSourcePath)
 	}
-	if x.SyscallFsType != "" {
+	if x.SyscallFSType != "" {
 		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallFsType)
+		b = protowire.AppendString(b, x.SyscallFSType)
 	}
 	if x.Flags != 0 {
 		b = protowire.AppendTag(b, 8, protowire.VarintType)
@@ -6577,7 +6577,7 @@ func ConsumeMount(b []byte, x *Mount) error {
 			if err != nil {
 				return err
 			}
-			x.FsType = string(v)
+			x.FSType = string(v)
 			b = b[n:]
 		case 5:
 			v, n, err := consumeBytes(b, typ)
@@ -6598,7 +6598,7 @@ func ConsumeMount(b []byte, x *Mount) error {
 			if err != nil {
 				return err
 			}
-			x.SyscallFsType = string(v)
+			x.SyscallFSType = string(v)
 			b = b[n:]
 		case 8:
 			v, n, err := consumeVarint(b, typ)
@@ -7788,8 +7788,8 @@ func ConsumePtrace(b []byte, x *Ptrace) error {
 	return nil
 }
 
-// AppendSelinux appends the protobuf encoding of x to b.
-func AppendSelinux(b []byte, x *Selinux) []byte {
+// AppendSELinux appends the protobuf encoding of x to b.
+func AppendSELinux(b []byte, x *SELinux) []byte {
 	if x.BoolName != "" {
 		b = protowire.AppendTag(b, 1, protowire.BytesType)
 		b = protowire.AppendString(b, x.BoolName)
@@ -7809,12 +7809,12 @@ func AppendSelinux(b []byte, x *Selinux) []byte {
 	return b
 }
 
-// ConsumeSelinux decodes b into x. Unknown fields are skipped.
-func ConsumeSelinux(b []byte, x *Selinux) error {
+// ConsumeSELinux decodes b into x. Unknown fields are skipped.
+func ConsumeSELinux(b []byte, x *SELinux) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return wireError("Selinux", n)
+			return wireError("SELinux", n)
 		}
 		b = b[n:]
 		switch num {
@@ -7849,7 +7849,7 @@ func ConsumeSelinux(b []byte, x *Selinux) error {
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
 			if n < 0 {
-				return wireError("Selinux", n)
+				return wireError("SELinux", n)
 			}
 			b = b[n:]
 		}
@@ -8421,9 +8421,9 @@ func AppendIMDS(b []byte, x *IMDS) []byte {
 		b = protowire.AppendTag(b, 2, protowire.BytesType)
 		b = protowire.AppendString(b, x.CloudProvider)
 	}
-	if x.Url != "" {
+	if x.URL != "" {
 		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.Url)
+		b = protowire.AppendString(b, x.URL)
 	}
 	if x.Host != "" {
 		b = protowire.AppendTag(b, 4, protowire.BytesType)
@@ -8477,7 +8477,7 @@ func ConsumeIMDS(b []byte, x *IMDS) error {
 			if err != nil {
 				return err
 			}
-			x.Url = string(v)
+			x.URL = string(v)
 			b = b[n:]
 		case 4:
 			v, n, err := consumeBytes(b, typ)
@@ -9295,10 +9295,10 @@ var EventFields = []Getter[Event]{
 	{Name: "mount.mountpoint.path", Type: TypeString, Label: "Mount point", Doc: "Directory it was mounted on.", Kind: KindMount, Path: true, Length: true, Str: func(x *Event) string { return x.Mount.MountpointPath }},
 	{Name: "mount.source.path", Type: TypeString, Label: "Source", Doc: "Path of what was mounted, for a bind mount.", Kind: KindMount, Path: true, Length: true, Str: func(x *Event) string { return x.Mount.SourcePath }},
 	{Name: "mount.root.path", Type: TypeString, Label: "Root", Doc: "Path of the mount's root inside its file system.", Kind: KindMount, Path: true, Length: true, Str: func(x *Event) string { return x.Mount.RootPath }},
-	{Name: "mount.fs_type", Type: TypeString, Label: "File system", Doc: "Type of the file system.", Kind: KindMount, Str: func(x *Event) string { return x.Mount.FsType }},
+	{Name: "mount.fs_type", Type: TypeString, Label: "File system", Doc: "Type of the file system.", Kind: KindMount, Str: func(x *Event) string { return x.Mount.FSType }},
 	{Name: "mount.syscall.mountpoint.path", Type: TypeString, Label: "Mount point given", Doc: "Mount point as the caller gave it.", Kind: KindMount, Weight: 900, Str: func(x *Event) string { return x.Mount.SyscallMountpointPath }},
 	{Name: "mount.syscall.source.path", Type: TypeString, Label: "Source given", Doc: "Source as the caller gave it.", Kind: KindMount, Weight: 900, Str: func(x *Event) string { return x.Mount.SyscallSourcePath }},
-	{Name: "mount.syscall.fs_type", Type: TypeString, Label: "File system given", Doc: "Type as the caller gave it.", Kind: KindMount, Weight: 900, Str: func(x *Event) string { return x.Mount.SyscallFsType }},
+	{Name: "mount.syscall.fs_type", Type: TypeString, Label: "File system given", Doc: "Type as the caller gave it.", Kind: KindMount, Weight: 900, Str: func(x *Event) string { return x.Mount.SyscallFSType }},
 	{Name: "mount.detached", Type: TypeBool, Label: "Detached", Doc: "The mount is attached to no directory.", Kind: KindMount, Bool: func(x *Event) bool { return x.Mount.Detached }},
 	{Name: "mount.visible", Type: TypeBool, Label: "Visible", Doc: "A path of its namespace leads to the mount.", Kind: KindMount, Bool: func(x *Event) bool { return x.Mount.Visible() }},
 	{Name: "mount.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindMount, Int: func(x *Event) int64 { return x.Mount.Retval }},
@@ -9356,10 +9356,10 @@ var EventFields = []Getter[Event]{
 	{Name: "mprotect.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindMprotect, Int: func(x *Event) int64 { return x.Mprotect.Retval }},
 	{Name: "ptrace.request", Type: TypeInt, Label: "Request", Doc: "PTRACE_ATTACH, PTRACE_POKETEXT…", Kind: KindPtrace, Int: func(x *Event) int64 { return x.Ptrace.Request }},
 	{Name: "ptrace.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindPtrace, Int: func(x *Event) int64 { return x.Ptrace.Retval }},
-	{Name: "selinux.bool.name", Type: TypeString, Label: "Boolean", Doc: "Name of the boolean.", Kind: KindSelinux, Str: func(x *Event) string { return x.Selinux.BoolName }},
-	{Name: "selinux.bool.state", Type: TypeString, Label: "Boolean's state", Doc: "Its new state: on, off.", Kind: KindSelinux, Weight: 1, Str: func(x *Event) string { return x.Selinux.BoolState }},
-	{Name: "selinux.bool_commit.state", Type: TypeBool, Label: "Committed", Doc: "Pending booleans were put in force.", Kind: KindSelinux, Weight: 1, Bool: func(x *Event) bool { return x.Selinux.BoolCommitState }},
-	{Name: "selinux.enforce.status", Type: TypeString, Label: "Mode", Doc: "enforcing, permissive, disabled.", Kind: KindSelinux, Weight: 1, Str: func(x *Event) string { return x.Selinux.EnforceStatus }},
+	{Name: "selinux.bool.name", Type: TypeString, Label: "Boolean", Doc: "Name of the boolean.", Kind: KindSELinux, Str: func(x *Event) string { return x.SELinux.BoolName }},
+	{Name: "selinux.bool.state", Type: TypeString, Label: "Boolean's state", Doc: "Its new state: on, off.", Kind: KindSELinux, Weight: 1, Str: func(x *Event) string { return x.SELinux.BoolState }},
+	{Name: "selinux.bool_commit.state", Type: TypeBool, Label: "Committed", Doc: "Pending booleans were put in force.", Kind: KindSELinux, Weight: 1, Bool: func(x *Event) bool { return x.SELinux.BoolCommitState }},
+	{Name: "selinux.enforce.status", Type: TypeString, Label: "Mode", Doc: "enforcing, permissive, disabled.", Kind: KindSELinux, Weight: 1, Str: func(x *Event) string { return x.SELinux.EnforceStatus }},
 	{Name: "sysctl.action", Type: TypeInt, Label: "Action", Doc: "SYSCTL_READ, SYSCTL_WRITE.", Kind: KindSysctl, Int: func(x *Event) int64 { return x.Sysctl.Action }},
 	{Name: "sysctl.name", Type: TypeString, Label: "Parameter", Doc: "Its path below /proc/sys.", Kind: KindSysctl, Str: func(x *Event) string { return x.Sysctl.Name }},
 	{Name: "sysctl.name_truncated", Type: TypeBool, Label: "Name truncated", Doc: "A capture limit cut the name.", Kind: KindSysctl, Bool: func(x *Event) bool { return x.Sysctl.NameTruncated }},
@@ -9394,7 +9394,7 @@ var EventFields = []Getter[Event]{
 	{Name: "dns.question.length", Type: TypeInt, Label: "Question length", Doc: "Length of the question in bytes.", Kind: KindDNS, Int: func(x *Event) int64 { return x.DNS.QuestionLength() }},
 	{Name: "imds.type", Type: TypeString, Label: "Direction", Doc: "request or response.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Type }},
 	{Name: "imds.cloud_provider", Type: TypeString, Label: "Cloud", Doc: "aws, gcp, azure, ibm, oracle.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.CloudProvider }},
-	{Name: "imds.url", Type: TypeString, Label: "URL", Doc: "Path asked for.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Url }},
+	{Name: "imds.url", Type: TypeString, Label: "URL", Doc: "Path asked for.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.URL }},
 	{Name: "imds.host", Type: TypeString, Label: "Host", Doc: "Host header of the request.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Host }},
 	{Name: "imds.user_agent", Type: TypeString, Label: "User agent", Doc: "User agent of the request.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.UserAgent }},
 	{Name: "imds.server", Type: TypeString, Label: "Server", Doc: "Server header of the answer.", Kind: KindIMDS, Str: func(x *Event) string { return x.IMDS.Server }},
@@ -9468,6 +9468,75 @@ var ProcessRefs = []ObjectRef[Process]{
 // FlowRefs are the lists of flows of single kinds. Get may only be called for an event of the kind.
 var FlowRefs = []ListRef[Flow]{
 	{Path: "network_flow_monitor.flows", Kind: KindNetworkFlowMonitor, Doc: "The flows.", Get: func(x *Event) *[]Flow { return &x.NetworkFlowMonitor.Flows }},
+}
+
+// Retval is the return value of the system call the event is about: negative is an error number; 0 for events without one.
+func (x *Event) Retval() int64 {
+	switch {
+	case x.Open != nil:
+		return x.Open.Retval
+	case x.Unlink != nil:
+		return x.Unlink.Retval
+	case x.Rename != nil:
+		return x.Rename.Retval
+	case x.Chmod != nil:
+		return x.Chmod.Retval
+	case x.Chown != nil:
+		return x.Chown.Retval
+	case x.Link != nil:
+		return x.Link.Retval
+	case x.Symlink != nil:
+		return x.Symlink.Retval
+	case x.Connect != nil:
+		return x.Connect.Retval
+	case x.Accept != nil:
+		return x.Accept.Retval
+	case x.Bind != nil:
+		return x.Bind.Retval
+	case x.Mkdir != nil:
+		return x.Mkdir.Retval
+	case x.Rmdir != nil:
+		return x.Rmdir.Retval
+	case x.Chdir != nil:
+		return x.Chdir.Retval
+	case x.Mount != nil:
+		return x.Mount.Retval
+	case x.Umount != nil:
+		return x.Umount.Retval
+	case x.Setxattr != nil:
+		return x.Setxattr.Retval
+	case x.Removexattr != nil:
+		return x.Removexattr.Retval
+	case x.Splice != nil:
+		return x.Splice.Retval
+	case x.Utimes != nil:
+		return x.Utimes.Retval
+	case x.SignalSent != nil:
+		return x.SignalSent.Retval
+	case x.Setrlimit != nil:
+		return x.Setrlimit.Retval
+	case x.Prctl != nil:
+		return x.Prctl.Retval
+	case x.BPF != nil:
+		return x.BPF.Retval
+	case x.LoadModule != nil:
+		return x.LoadModule.Retval
+	case x.UnloadModule != nil:
+		return x.UnloadModule.Retval
+	case x.Mmap != nil:
+		return x.Mmap.Retval
+	case x.Mprotect != nil:
+		return x.Mprotect.Retval
+	case x.Ptrace != nil:
+		return x.Ptrace.Retval
+	case x.Unshare != nil:
+		return x.Unshare.Retval
+	case x.Socket != nil:
+		return x.Socket.Retval
+	case x.Setsockopt != nil:
+		return x.Setsockopt.Retval
+	}
+	return 0
 }
 
 // Target is the other process the event is about, nil where it is about none or lacks its payload.

@@ -64,7 +64,7 @@ type gen struct {
 }
 
 // initialisms are the name parts that Go writes in capitals.
-var initialisms = map[string]string{"pid": "PID", "tid": "TID", "ppid": "PPID", "id": "ID", "ns": "NS", "ip": "IP", "dns": "DNS", "imds": "IMDS", "bpf": "BPF"}
+var initialisms = map[string]string{"pid": "PID", "tid": "TID", "ppid": "PPID", "id": "ID", "ns": "NS", "ip": "IP", "dns": "DNS", "imds": "IMDS", "bpf": "BPF", "fs": "FS", "selinux": "SELinux", "url": "URL"}
 
 func goName(f schema.Field) string {
 	if f.Go != "" {
@@ -473,6 +473,15 @@ func (g *gen) kindTables(p func(string, ...any)) {
 		}
 	}
 	p("}\n")
+	p("// Retval is the return value of the system call the event is about: negative is an error number; 0 for events without one.\nfunc (x *Event) Retval() int64 {\nswitch {")
+	for _, k := range g.s.Kinds {
+		for _, f := range k.Fields {
+			if f.Name == "retval" {
+				p("case x.%s != nil:\nreturn x.%s.%s", kindType(k), kindType(k), goName(f))
+			}
+		}
+	}
+	p("}\nreturn 0\n}\n")
 	p("// Target is the other process the event is about, nil where it is about none or lacks its payload.\nfunc (x *Event) Target() *Target {\nswitch {")
 	for _, k := range g.s.Kinds {
 		for _, f := range k.Fields {

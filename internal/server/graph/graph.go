@@ -441,9 +441,27 @@ func (b *builder) add(i int, it Item) {
 			n.flags["user_changed"] = true
 			n.why = append(n.why, whyLine{Low, e.TimeNS, "became " + userName(e.Setuid.User, e.Setuid.UID) + ", was " + userName(img.User, img.UID)})
 		}
-	case e.Setgid != nil:
+	case e.Setgid != nil, e.Capset != nil:
 		n.did["identity"]++
+	case e.Target() != nil:
+		n.did["process"]++
+		b.target(i, it, n)
+	case e.DNS != nil:
+		n.did["dns"]++
+		if e.DNS.QuestionName != "" {
+			b.endpoint(i, it, n, &event.Address{Hostname: []string{e.DNS.QuestionName}}, 0)
+		}
+	case e.IMDS != nil:
+		n.did["network"]++
+		b.endpoint(i, it, n, &event.Address{Hostname: []string{"instance metadata"}}, 0)
+	case e.NetworkFlowMonitor != nil:
+		// A sum over connections that have edges of their own.
 	default:
+		if what, ok := kernelObject(e); ok {
+			n.did["kernel"]++
+			b.kernel(i, it, n, what)
+			break
+		}
 		if f := FileOf(e); f != nil && f.Path != "" {
 			n.did["file"]++
 			if len(e.Signals) == 0 && (IsDevice(f) || e.Open != nil && readsItself(b.actedBy[i], e)) {
@@ -553,7 +571,7 @@ func (b *builder) exec(i int, it Item, p *proc) {
 func (b *builder) edge(kind string, src, dst *node, it Item, op string, refused bool) *edge {
 	e := b.edgeFor(edgeKey{kind: kind, src: src, dst: dst, refused: refused}, it.Event.TimeNS)
 	e.count++
-	if failed(Retval(it.Event)) {
+	if failed(it.Event.Retval()) {
 		op += failedOp
 	}
 	e.ops[op]++
@@ -635,7 +653,7 @@ func (b *builder) fileEvent(i int, it Item, actor *node, f *event.File) {
 	l := actor.lane
 	n := b.fileNode(l, f.Path, e.TimeNS)
 	op, changes := Op(e)
-	res := Retval(e)
+	res := e.Retval()
 	if !failed(res) {
 		switch {
 		case op == "rename" && e.Rename.Destination.Path != "":
@@ -685,6 +703,54 @@ func (b *builder) fileEvent(i int, it Item, actor *node, f *event.File) {
 	b.edgeOf[i] = b.edge(kind, actor, n, it, op, Refused(res))
 }
 
+// target draws what a process did to another one.
+func (b *builder) target(i int, it Item, actor *node) {
+	t := it.Event.Target()
+	p := b.procFor(it.Agent, t.Node, 0)
+	if p == nil {
+		if t.PID == 0 {
+			return
+		}
+		p = b.procOf(it.Agent, t.Node, &event.Process{PID: t.PID, StartNS: t.StartNS})
+	}
+	if p.node == actor {
+		return
+	}
+	p.node.seen(it.Event.TimeNS)
+	kind := "signal"
+	if it.Event.Ptrace != nil {
+		kind = "inject"
+	}
+	op, _ := Op(it.Event)
+	b.object[i] = p.node
+	b.edgeOf[i] = b.edge(kind, actor, p.node, it, op, Refused(it.Event.Retval()))
+}
+
+// kernel draws what a process did to a part of the kernel.
+func (b *builder) kernel(i int, it Item, actor *node, what string) {
+	l := b.hostLane(it.Agent)
+	id := hashID("n_", "kernel", l.pb.Id, what)
+	n := b.peers[id]
+	if n == nil {
+		n = b.newNode(id, "kernel", l)
+		n.label = Short(what, 255)
+		n.ref = &clewv1.ObjectId{Type: "kernel", Id: l.pb.Ref.Id + ":" + what}
+		b.peers[id] = n
+	}
+	n.seen(it.Event.TimeNS)
+	b.signal(n, it)
+	op, kind := it.Event.Kind.String(), "write"
+	if s := it.Event.Sysctl; s != nil {
+		if s.Action == sysctlWrite {
+			op = "sysctl_write"
+		} else {
+			kind = "read"
+		}
+	}
+	b.object[i] = n
+	b.edgeOf[i] = b.edge(kind, actor, n, it, op, Refused(it.Event.Retval()))
+}
+
 // keepFile takes over what the newest event knows of a file.
 func (b *builder) keepFile(n *node, f *event.File) {
 	c := *f
@@ -713,7 +779,7 @@ func (b *builder) endpoint(i int, it Item, actor *node, a *event.Address, proto 
 	b.signal(n, it)
 	op, _ := Op(it.Event)
 	b.object[i] = n
-	b.edgeOf[i] = b.edge("network", actor, n, it, op, Refused(Retval(it.Event)))
+	b.edgeOf[i] = b.edge("network", actor, n, it, op, Refused(it.Event.Retval()))
 }
 
 func (b *builder) peer(i int, it Item, server *node) {
@@ -738,7 +804,7 @@ func (b *builder) peer(i int, it Item, server *node) {
 	n.seen(it.Event.TimeNS)
 	b.signal(n, it)
 	b.object[i] = n
-	b.edgeOf[i] = b.edge("network", n, server, it, "accept", Refused(Retval(it.Event)))
+	b.edgeOf[i] = b.edge("network", n, server, it, "accept", Refused(it.Event.Retval()))
 }
 
 // ProtocolName names an IP protocol.

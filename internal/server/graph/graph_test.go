@@ -1,7 +1,9 @@
 package graph
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -356,5 +358,45 @@ func TestPlumbingIsCounted(t *testing.T) {
 	}
 	if h := res.Graph.Hidden; len(h) != 1 || h[0].Reason != "layer_off" || h[0].Nodes != 2 {
 		t.Errorf("hidden: %v", h)
+	}
+}
+
+func TestOtherProcessesAndTheKernel(t *testing.T) {
+	r := newRecords()
+	sh := r.proc(nil, "/bin/sh")
+	victim := r.proc(nil, "/usr/sbin/sshd")
+	r.event(sh, exec())
+	target := event.Target{PID: victim.PID, StartNS: victim.StartNS, Node: victim.ID}
+	r.event(sh, event.Event{Kind: event.KindPtrace, Ptrace: &event.Ptrace{Request: 5, Tracee: target}})
+	r.event(sh, event.Event{Kind: event.KindSignal, SignalSent: &event.SignalSent{Type: 9, Target: target, Retval: -1}})
+	r.event(sh, event.Event{Kind: event.KindSignal, SignalSent: &event.SignalSent{Type: 15, Target: event.Target{PID: sh.PID, StartNS: sh.StartNS, Node: sh.ID}}})
+	r.event(sh, event.Event{Kind: event.KindLoadModule, LoadModule: &event.LoadModule{Name: "rk"}})
+	r.event(sh, event.Event{Kind: event.KindUnloadModule, UnloadModule: &event.UnloadModule{Name: "rk"}})
+	r.event(sh, event.Event{Kind: event.KindDNS, DNS: &event.DNS{QuestionName: "c2.example"}})
+	r.event(sh, event.Event{Kind: event.KindMount, Mount: &event.Mount{MountpointPath: "/mnt", FSType: "tmpfs"}})
+	r.event(sh, event.Event{Kind: event.KindMprotect, Mprotect: &event.Mprotect{ReqProtection: 7}})
+	res := r.build(0)
+	label := map[string]string{}
+	for _, n := range res.Graph.Nodes {
+		label[n.Id] = n.Kind + " " + n.Label
+	}
+	var got []string
+	for _, e := range res.Graph.Edges {
+		refused := ""
+		if e.Refused {
+			refused = ", refused"
+		}
+		got = append(got, fmt.Sprintf("%s: %s → %s (%s ×%d%s)", e.Kind, label[e.Source], label[e.Target], e.Label, e.Count, refused))
+	}
+	slices.Sort(got)
+	want := []string{
+		"inject: process sh → process sshd (traced ×1)",
+		"network: process sh → endpoint c2.example (looked up ×1)",
+		"signal: process sh → process sshd (tried to signal (refused) ×1, refused)",
+		"write: process sh → file /mnt (mounted ×1)",
+		"write: process sh → kernel module rk (loaded, removed ×2)",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -312,65 +312,60 @@ func Op(e *event.Event) (op string, changes bool) {
 		return "symlink", true
 	case e.Mkdir != nil:
 		return "mkdir", true
+	case e.Mount != nil, e.Umount != nil, e.Setxattr != nil, e.Removexattr != nil, e.Utimes != nil:
+		return e.Kind.String(), true
+	case e.Splice != nil:
+		return "splice", false
+	case e.Mmap != nil:
+		return "map", false
 	}
 	return e.Kind.String(), false
 }
 
-// Retval is the return value of the system call an event is about; 0 for
-// events without one.
-func Retval(e *event.Event) int64 {
-	switch {
-	case e.Open != nil:
-		return e.Open.Retval
-	case e.Unlink != nil:
-		return e.Unlink.Retval
-	case e.Rename != nil:
-		return e.Rename.Retval
-	case e.Chmod != nil:
-		return e.Chmod.Retval
-	case e.Chown != nil:
-		return e.Chown.Retval
-	case e.Link != nil:
-		return e.Link.Retval
-	case e.Symlink != nil:
-		return e.Symlink.Retval
-	case e.Connect != nil:
-		return e.Connect.Retval
-	case e.Accept != nil:
-		return min(e.Accept.Retval, 0)
-	case e.Bind != nil:
-		return e.Bind.Retval
-	case e.Mkdir != nil:
-		return e.Mkdir.Retval
-	case e.Rmdir != nil:
-		return e.Rmdir.Retval
-	}
-	return 0
-}
-
-// FileOf is the file an event is about; nil when it is about none.
+// FileOf is the file an event is about; nil when it is about none. A mount is
+// about the directory it is at.
 func FileOf(e *event.Event) *event.File {
 	switch {
-	case e.Open != nil:
-		return &e.Open.File
-	case e.Unlink != nil:
-		return &e.Unlink.File
-	case e.Rename != nil:
-		return &e.Rename.File
-	case e.Chmod != nil:
-		return &e.Chmod.File
-	case e.Chown != nil:
-		return &e.Chown.File
 	case e.Link != nil:
 		return &e.Link.Destination
-	case e.Symlink != nil:
-		return &e.Symlink.File
-	case e.Mkdir != nil:
-		return &e.Mkdir.File
-	case e.Rmdir != nil:
-		return &e.Rmdir.File
+	case e.Mount != nil:
+		return &event.File{Path: e.Mount.MountpointPath, Filesystem: e.Mount.FSType, Mode: modeDir}
+	case e.Umount != nil:
+		return &event.File{Path: e.Umount.MountpointPath, Mode: modeDir}
+	case e.CgroupWrite != nil, e.LoadModule != nil, !e.Complete():
+		return nil
+	}
+	for _, r := range event.FileRefs {
+		if r.Kind == e.Kind {
+			return r.Get(e)
+		}
 	}
 	return nil
+}
+
+// modeDir is the type of a directory in a file's mode.
+const modeDir = 0o040000
+
+// sysctlWrite is the action of a sysctl event that set a parameter.
+const sysctlWrite = 2
+
+// kernelObject names the part of the kernel that an event changed.
+func kernelObject(e *event.Event) (name string, ok bool) {
+	switch {
+	case e.LoadModule != nil:
+		return "module " + e.LoadModule.Name, true
+	case e.UnloadModule != nil:
+		return "module " + e.UnloadModule.Name, true
+	case e.Sysctl != nil:
+		return "parameter " + e.Sysctl.Name, true
+	case e.SELinux != nil:
+		return "SELinux", true
+	case e.BPF != nil && e.BPF.ProgName != "":
+		return "BPF program " + e.BPF.ProgName, true
+	case e.BPF != nil && e.BPF.MapName != "":
+		return "BPF map " + e.BPF.MapName, true
+	}
+	return "", false
 }
 
 // IsDevice tells whether a file is a terminal, the null device or the like, as
@@ -405,7 +400,8 @@ const failedOp = "_failed"
 func opWord(op string) string {
 	if op, failed := strings.CutSuffix(op, failedOp); failed {
 		if w, known := map[string]string{"create": "create", "truncate": "write", "write": "write", "read": "read", "remove": "remove", "rename": "rename",
-			"connect": "connect", "bind": "listen", "accept": "accept"}[op]; known {
+			"connect": "connect", "bind": "listen", "accept": "accept", "ptrace": "trace", "signal": "signal", "mount": "mount", "umount": "unmount",
+			"load_module": "load", "unload_module": "remove", "sysctl": "read", "sysctl_write": "set"}[op]; known {
 			return "tried to " + w
 		}
 		return "tried " + op
@@ -438,7 +434,18 @@ func opWord(op string) string {
 	case "bind":
 		return "listens"
 	}
+	if w, known := opWords[op]; known {
+		return w
+	}
 	return op
+}
+
+// opWords are operations on other processes, the kernel and names.
+var opWords = map[string]string{
+	"ptrace": "traced", "signal": "signalled", "setrlimit": "limited", "chdir": "went to", "mount": "mounted", "umount": "unmounted",
+	"setxattr": "set attribute", "removexattr": "removed attribute", "utimes": "set times", "splice": "spliced", "map": "mapped",
+	"bpf": "bpf", "load_module": "loaded", "unload_module": "removed", "sysctl": "read", "sysctl_write": "set", "selinux": "changed",
+	"dns": "looked up", "imds": "asked",
 }
 
 func hashed(id string) (out [16]byte) {

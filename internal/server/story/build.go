@@ -268,6 +268,9 @@ func nodesOf(src Source, items []graph.Item) (map[graph.Key]*event.Process, erro
 	refs := map[string][]event.Ref{}
 	for _, it := range items {
 		refs[it.Agent] = append(refs[it.Agent], it.Event.ProcID)
+		if t := it.Event.Target(); t != nil {
+			refs[it.Agent] = append(refs[it.Agent], t.Node)
+		}
 	}
 	out := map[graph.Key]*event.Process{}
 	for agent, list := range refs {

@@ -71,7 +71,7 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 	for i, it := range g.Items {
 		e := it.Event
 		who := process{e.PID, e.StartNS}
-		if e.Connect != nil && (graph.Retval(e) >= 0 || graph.Retval(e) == -115) {
+		if e.Connect != nil && (e.Retval() >= 0 || e.Retval() == -115) {
 			connected[who] = true
 		}
 		if fetches(e, image(it)) {
@@ -104,7 +104,7 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 			}
 			continue
 		}
-		if i == root || len(e.Signals) == 0 || graph.Retval(e) < 0 && graph.Retval(e) != -115 && e.Connect == nil {
+		if i == root || len(e.Signals) == 0 || e.Retval() < 0 && e.Retval() != -115 && e.Connect == nil {
 			continue
 		}
 		switch {
@@ -133,7 +133,7 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 			}
 		case e.Connect != nil:
 			verb := "connected to"
-			if r := graph.Retval(e); r < 0 && r != -115 {
+			if r := e.Retval(); r < 0 && r != -115 {
 				verb = "tried to connect to"
 			}
 			put(it, verb, verb, &clewv1.Span{T: graph.Short(graph.AddrText(&e.Connect.Addr), 60), Node: it.Object.ID})
@@ -155,6 +155,29 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 			put(it, "linked", "made a link", obj)
 		case e.Bind != nil:
 			put(it, "bind", "listened on", &clewv1.Span{T: graph.Short(graph.AddrText(&e.Bind.Addr), 60), Node: it.Object.ID})
+		case e.Ptrace != nil:
+			did, _ := graph.PtraceVerb(e.Ptrace.Request)
+			put(it, did, did, other(it))
+		case e.SignalSent != nil:
+			put(it, "signalled", "sent "+graph.SignalName(e.SignalSent.Type)+" to", other(it))
+		case e.LoadModule != nil:
+			put(it, "module", "loaded kernel module", &clewv1.Span{T: graph.Short(e.LoadModule.Name, 40), Node: it.Object.ID})
+		case e.BPF != nil && e.BPF.Cmd == 5:
+			put(it, "bpf", "loaded BPF program", &clewv1.Span{T: graph.Short(cmp.Or(e.BPF.ProgName, "without a name"), 40), Node: it.Object.ID})
+		case e.Sysctl != nil && e.Sysctl.Action == 2:
+			put(it, "sysctl", "set kernel parameter", &clewv1.Span{T: graph.Short(e.Sysctl.Name, 60), Node: it.Object.ID})
+		case e.Mount != nil, e.Umount != nil:
+			verb := "mounted"
+			if e.Umount != nil {
+				verb = "unmounted"
+			}
+			put(it, verb, verb, obj)
+		case e.DNS != nil:
+			put(it, "resolved", "looked up", &clewv1.Span{T: graph.Short(e.DNS.QuestionName, 60), Node: it.Object.ID})
+		case e.IMDS != nil:
+			put(it, "imds", "asked", &clewv1.Span{T: "the metadata service", Node: it.Object.ID})
+		case e.Setxattr != nil, e.Removexattr != nil, e.Utimes != nil:
+			put(it, "attributes", "changed the attributes of", obj)
 		case e.Setuid != nil:
 			user := e.Setuid.EUser
 			if user == "" {
@@ -202,6 +225,15 @@ func sentence(g *graph.Result, procs map[graph.Key]*event.Process) []*clewv1.Spa
 		out = append(out, &clewv1.Span{T: "; and more"})
 	}
 	return joinPlain(append(out, &clewv1.Span{T: "."}))
+}
+
+// other is the process that another one did something to.
+func other(it graph.Placed) *clewv1.Span {
+	label := it.Object.Label
+	if t := it.Event.Target(); t != nil && label == "" {
+		label = "process " + strconv.FormatUint(uint64(t.PID), 10)
+	}
+	return &clewv1.Span{T: graph.Short(label, 40), Node: it.Object.ID}
 }
 
 // fetches tells whether an event's actor is there to fetch files: a rule says

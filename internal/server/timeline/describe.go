@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ func Describe(p graph.Placed, image *event.Process) []*clewv1.Span {
 	// do says "x did", or that it could not.
 	do := func(did, infinitive string) {
 		actor()
-		switch ret := graph.Retval(e); {
+		switch ret := e.Retval(); {
 		case graph.Refused(ret):
 			say(" was refused to " + infinitive + " ")
 		case ret < 0 && ret != -115:
@@ -47,6 +48,20 @@ func Describe(p graph.Placed, image *event.Process) []*clewv1.Span {
 		}
 	}
 	path := func(f *event.File) { name(p.Object, graph.Short(f.Path, 200)) }
+
+	target := func() {
+		t := e.Target()
+		label := p.Object.Label
+		switch {
+		case p.Object.ID != "" && p.Object.ID == p.Actor.ID, t.PID == e.PID:
+			label = "itself"
+		case t.Proc != nil:
+			label = graph.Short(graph.ProgramName(t.Proc), 48)
+		case label == "" && t.PID != 0:
+			label = "process " + strconv.FormatUint(uint64(t.PID), 10)
+		}
+		name(p.Object, label)
+	}
 
 	switch {
 	case e.Kind == event.KindExec:
@@ -154,10 +169,116 @@ func Describe(p graph.Placed, image *event.Process) []*clewv1.Span {
 	case e.CgroupWrite != nil:
 		actor()
 		say(" moved process " + strconv.FormatUint(uint64(e.CgroupWrite.PID), 10) + " to control group " + graph.Short(e.CgroupWrite.Cgroup, 120))
+	case e.Ptrace != nil:
+		do(graph.PtraceVerb(e.Ptrace.Request))
+		target()
+	case e.SignalSent != nil:
+		do("sent "+graph.SignalName(e.SignalSent.Type)+" to", "send "+graph.SignalName(e.SignalSent.Type)+" to")
+		target()
+	case e.Setrlimit != nil:
+		do("changed a resource limit of", "change a resource limit of")
+		target()
+	case e.Mount != nil:
+		what := cmp.Or(e.Mount.SourcePath, e.Mount.FSType, "a file system")
+		do("mounted "+graph.Short(what, 120)+" at", "mount "+graph.Short(what, 120)+" at")
+		name(p.Object, graph.Short(e.Mount.MountpointPath, 200))
+	case e.Umount != nil:
+		do("unmounted", "unmount")
+		name(p.Object, graph.Short(e.Umount.MountpointPath, 200))
+	case e.Chdir != nil:
+		do("changed its directory to", "change its directory to")
+		path(&e.Chdir.File)
+	case e.Setxattr != nil:
+		what := "attribute " + graph.Short(e.Setxattr.DestinationName, 64) + " of"
+		do("set "+what, "set "+what)
+		path(&e.Setxattr.File)
+	case e.Removexattr != nil:
+		what := "attribute " + graph.Short(e.Removexattr.DestinationName, 64) + " of"
+		do("removed "+what, "remove "+what)
+		path(&e.Removexattr.File)
+	case e.Utimes != nil:
+		do("set the times of", "set the times of")
+		path(&e.Utimes.File)
+	case e.Splice != nil:
+		do("spliced a pipe with", "splice a pipe with")
+		path(&e.Splice.File)
+	case e.Mmap != nil:
+		prot := graph.ProtectionText(e.Mmap.Protection)
+		if e.Mmap.File.Path == "" {
+			do("mapped memory, "+prot, "map memory, "+prot)
+			break
+		}
+		do("mapped", "map")
+		path(&e.Mmap.File)
+		say(", " + prot)
+	case e.Mprotect != nil:
+		prot := graph.ProtectionText(e.Mprotect.ReqProtection)
+		do("made memory "+prot, "make memory "+prot)
+	case e.LoadModule != nil:
+		do("loaded kernel module", "load kernel module")
+		name(p.Object, graph.Short(e.LoadModule.Name, 64))
+		if e.LoadModule.LoadedFromMemory {
+			say(" from memory")
+		}
+	case e.UnloadModule != nil:
+		do("removed kernel module", "remove kernel module")
+		name(p.Object, graph.Short(e.UnloadModule.Name, 64))
+	case e.BPF != nil:
+		actor()
+		say(" " + graph.BPFCommand(e.BPF.Cmd))
+		if obj := cmp.Or(e.BPF.ProgName, e.BPF.MapName); obj != "" {
+			say(" ")
+			name(p.Object, graph.Short(obj, 32))
+		}
+	case e.Sysctl != nil:
+		if e.Sysctl.Action == 2 {
+			do("set kernel parameter", "set kernel parameter")
+			name(p.Object, graph.Short(e.Sysctl.Name, 120))
+			say(" to " + graph.Short(strings.TrimSpace(e.Sysctl.Value), 80))
+		} else {
+			do("read kernel parameter", "read kernel parameter")
+			name(p.Object, graph.Short(e.Sysctl.Name, 120))
+		}
+	case e.Unshare != nil:
+		do("left its namespaces: "+graph.NamespaceText(e.Unshare.Flags), "leave its namespaces: "+graph.NamespaceText(e.Unshare.Flags))
+	case e.Capset != nil:
+		actor()
+		say(" changed its capabilities")
+	case e.Prctl != nil && e.Prctl.NewName != "":
+		actor()
+		say(" renamed itself " + graph.Short(e.Prctl.NewName, 32))
+	case e.DNS != nil:
+		if e.DNS.IsResponse {
+			actor()
+			say(" was answered about ")
+		} else {
+			do("looked up", "look up")
+		}
+		name(p.Object, graph.Short(e.DNS.QuestionName, 120))
+		if e.DNS.IsResponse && len(e.DNS.Addresses) > 0 {
+			say(": " + graph.Short(strings.Join(e.DNS.Addresses, ", "), 120))
+		}
+	case e.IMDS != nil:
+		if e.IMDS.Type == "response" {
+			actor()
+			say(" was answered by the ")
+		} else {
+			do("asked the", "ask the")
+		}
+		name(p.Object, cmp.Or(e.IMDS.CloudProvider, "cloud")+" metadata service")
+		if e.IMDS.URL != "" {
+			say(" for " + graph.Short(e.IMDS.URL, 120))
+		}
+	case e.Socket != nil:
+		do(fmt.Sprintf("made a socket (domain %d, type %d, protocol %d)", e.Socket.Domain, e.Socket.Type&0xf, e.Socket.Protocol), "make a socket")
+	case e.Setsockopt != nil && e.Setsockopt.FilterLen > 0:
+		do("attached a packet filter to a socket", "attach a packet filter to a socket")
 	default:
 		actor()
 		say(": " + strings.ReplaceAll(e.Kind.String(), "_", " "))
 	}
+	last := out[len(out)-1]
+	last.T = strings.TrimSuffix(last.T, " ") // what was done has no object
 	return out
 }
 

@@ -1922,7 +1922,7 @@ func (x *Event) GetPtrace() *Ptrace {
 	return nil
 }
 
-func (x *Event) GetSelinux() *Selinux {
+func (x *Event) GetSelinux() *SELinux {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_Selinux); ok {
 			return x.Selinux
@@ -2170,7 +2170,7 @@ type Event_Ptrace struct {
 }
 
 type Event_Selinux struct {
-	Selinux *Selinux `protobuf:"bytes,69,opt,name=selinux,proto3,oneof"`
+	Selinux *SELinux `protobuf:"bytes,69,opt,name=selinux,proto3,oneof"`
 }
 
 type Event_Sysctl struct {
@@ -6909,7 +6909,7 @@ func (x *Ptrace) GetAddr() uint64 {
 }
 
 // The state of SELinux was changed.
-type Selinux struct {
+type SELinux struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the boolean.
 	BoolName string `protobuf:"bytes,1,opt,name=bool_name,json=boolName,proto3" json:"bool_name,omitempty"`
@@ -6923,20 +6923,20 @@ type Selinux struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Selinux) Reset() {
-	*x = Selinux{}
+func (x *SELinux) Reset() {
+	*x = SELinux{}
 	mi := &file_clew_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Selinux) String() string {
+func (x *SELinux) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Selinux) ProtoMessage() {}
+func (*SELinux) ProtoMessage() {}
 
-func (x *Selinux) ProtoReflect() protoreflect.Message {
+func (x *SELinux) ProtoReflect() protoreflect.Message {
 	mi := &file_clew_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -6948,33 +6948,33 @@ func (x *Selinux) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Selinux.ProtoReflect.Descriptor instead.
-func (*Selinux) Descriptor() ([]byte, []int) {
+// Deprecated: Use SELinux.ProtoReflect.Descriptor instead.
+func (*SELinux) Descriptor() ([]byte, []int) {
 	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
-func (x *Selinux) GetBoolName() string {
+func (x *SELinux) GetBoolName() string {
 	if x != nil {
 		return x.BoolName
 	}
 	return ""
 }
 
-func (x *Selinux) GetBoolState() string {
+func (x *SELinux) GetBoolState() string {
 	if x != nil {
 		return x.BoolState
 	}
 	return ""
 }
 
-func (x *Selinux) GetBoolCommitState() bool {
+func (x *SELinux) GetBoolCommitState() bool {
 	if x != nil {
 		return x.BoolCommitState
 	}
 	return false
 }
 
-func (x *Selinux) GetEnforceStatus() string {
+func (x *SELinux) GetEnforceStatus() string {
 	if x != nil {
 		return x.EnforceStatus
 	}
@@ -8137,7 +8137,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x04mmap\x18B \x01(\v2\r.clew.v1.MmapH\x00R\x04mmap\x12/\n" +
 	"\bmprotect\x18C \x01(\v2\x11.clew.v1.MprotectH\x00R\bmprotect\x12)\n" +
 	"\x06ptrace\x18D \x01(\v2\x0f.clew.v1.PtraceH\x00R\x06ptrace\x12,\n" +
-	"\aselinux\x18E \x01(\v2\x10.clew.v1.SelinuxH\x00R\aselinux\x12)\n" +
+	"\aselinux\x18E \x01(\v2\x10.clew.v1.SELinuxH\x00R\aselinux\x12)\n" +
 	"\x06sysctl\x18F \x01(\v2\x0f.clew.v1.SysctlH\x00R\x06sysctl\x12,\n" +
 	"\aunshare\x18G \x01(\v2\x10.clew.v1.UnshareH\x00R\aunshare\x12)\n" +
 	"\x06socket\x18H \x01(\v2\x0f.clew.v1.SocketH\x00R\x06socket\x125\n" +
@@ -8517,7 +8517,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x06tracee\x18\x02 \x01(\v2\x0f.clew.v1.TargetR\x06tracee\x12\x16\n" +
 	"\x06retval\x18\x03 \x01(\x03R\x06retval\x12\x12\n" +
 	"\x04addr\x18\x04 \x01(\x04R\x04addr\"\x98\x01\n" +
-	"\aSelinux\x12\x1b\n" +
+	"\aSELinux\x12\x1b\n" +
 	"\tbool_name\x18\x01 \x01(\tR\bboolName\x12\x1d\n" +
 	"\n" +
 	"bool_state\x18\x02 \x01(\tR\tboolState\x12*\n" +
@@ -8687,7 +8687,7 @@ var file_clew_v1_event_proto_goTypes = []any{
 	(*Mmap)(nil),               // 61: clew.v1.Mmap
 	(*Mprotect)(nil),           // 62: clew.v1.Mprotect
 	(*Ptrace)(nil),             // 63: clew.v1.Ptrace
-	(*Selinux)(nil),            // 64: clew.v1.Selinux
+	(*SELinux)(nil),            // 64: clew.v1.SELinux
 	(*Sysctl)(nil),             // 65: clew.v1.Sysctl
 	(*Unshare)(nil),            // 66: clew.v1.Unshare
 	(*Socket)(nil),             // 67: clew.v1.Socket
@@ -8749,7 +8749,7 @@ var file_clew_v1_event_proto_depIdxs = []int32{
 	61,  // 46: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
 	62,  // 47: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
 	63,  // 48: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
-	64,  // 49: clew.v1.Event.selinux:type_name -> clew.v1.Selinux
+	64,  // 49: clew.v1.Event.selinux:type_name -> clew.v1.SELinux
 	65,  // 50: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
 	66,  // 51: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
 	67,  // 52: clew.v1.Event.socket:type_name -> clew.v1.Socket
