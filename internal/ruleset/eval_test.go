@@ -384,7 +384,11 @@ func (g generator) leaf(kind string) string {
 		flags = g.pick("chmod.file.destination.mode", "chmod.file.destination.rights")
 	}
 	mask := 1 << g.r.IntN(4)
-	switch g.r.IntN(14) {
+	switch g.r.IntN(16) {
+	case 14:
+		return fmt.Sprintf(`process.file.path %s ["/bin/x", ~"/opt/%s"]`, g.pick("in", "not in"), g.pick("**", "*/sh", "x"))
+	case 15:
+		return fmt.Sprintf(`process.file.name %s "%s"`, g.pick("==", "!="), g.pick("x", "sh", "busybox"))
 	case 0:
 		return fmt.Sprintf(`%s.file.name %s "%s"`, kind, g.pick("==", "!=", "=~", "!~"), name)
 	case 1:
@@ -433,9 +437,18 @@ func (g generator) condition(kind string, depth int) string {
 	}
 }
 
+// links are other paths of what a process runs.
+func (g generator) links() []string {
+	var out []string
+	for range g.r.IntN(3) {
+		out = append(out, g.pick("/bin/", "/opt/bin/")+g.pick("x", "sh", "busybox"))
+	}
+	return out
+}
+
 func (g generator) event() *event.Event {
 	e := &event.Event{TimeNS: ruletest.Time, Proc: &event.Process{
-		UID: uint32(g.r.IntN(2)), File: event.File{Path: "/bin/" + g.pick("x", "sh", "vi")},
+		UID: uint32(g.r.IntN(2)), File: event.File{Path: "/bin/" + g.pick("x", "sh", "vi"), OtherPaths: g.links()},
 		Parent: &event.Process{File: event.File{Path: "/bin/" + g.pick("sh", "init")}},
 	}}
 	f := event.File{Path: g.pick("/etc/", "/tmp/") + g.pick(genNames[:4]...), ChangeTime: ruletest.Time - int64(g.r.IntN(10))*1e9}
@@ -497,7 +510,11 @@ func TestIndex(t *testing.T) {
 		}
 		for len(alone) < 40 {
 			expr := g.condition("open", 2)
-			switch g.r.IntN(4) {
+			switch g.r.IntN(6) {
+			case 2:
+				expr = fmt.Sprintf(`process.file.path in ["/bin/%s", ~"/opt/%s"] && (%s)`, g.pick("x", "sh", "busybox"), g.pick("**", "bin/*", "bin/x"), expr)
+			case 3:
+				expr = fmt.Sprintf(`process.file.name in ["%s"] && (%s)`, g.pick("x", "sh", "busybox"), expr)
 			case 0:
 				expr = fmt.Sprintf(`open.file.path in ["/etc/%s", ~"/%s/*", ~"/tmp/x/**"] && (%s)`, g.pick(genNames[:4]...), g.pick("etc", "tmp"), expr)
 			case 1:

@@ -113,6 +113,7 @@ func (b *schemaBuilder) process(path string, kind event.Kind, ref func(*event.Ev
 	for _, g := range event.ProcessFields {
 		get := getters(g, ref)
 		flagWalks(g.Name, &get, ref)
+		otherPaths(g.Name, &get, ref)
 		b.add(place(path+"."+g.Name, kind, g), get)
 	}
 }
@@ -132,6 +133,7 @@ func (b *schemaBuilder) processContext(path string, kind event.Kind, ref func(*e
 	for _, g := range event.ProcessFields {
 		get := getters(g, of)
 		flagWalks(g.Name, &get, of)
+		otherPaths(g.Name, &get, of)
 		b.element(list, kind, place(list+"."+g.Name, kind, g), get)
 	}
 	b.roots = append(b.roots, root{
@@ -273,6 +275,27 @@ func flagWalks[S any](name string, g *secl.Getters[S], ref func(S) *event.Proces
 	case "args_options":
 		g.Strs = nil
 		g.Walk = func(s S, yield func(string) bool) bool { return walkOptions(ref(s).Argv(), yield) }
+	}
+}
+
+// otherPaths lets a rule on the path, or the name, of what a process runs
+// accept the other paths it was reached by.
+func otherPaths[S any](name string, g *secl.Getters[S], ref func(S) *event.Process) {
+	of := func(s S) *event.File { return &ref(s).File }
+	switch name {
+	case "interpreter.file.path", "interpreter.file.name":
+		of = func(s S) *event.File { return &ref(s).Interpreter }
+	case "file.path", "file.name":
+	default:
+		return
+	}
+	g.Others = func(s S) int { return len(of(s).OtherPaths) }
+	g.Other = func(s S, i int) string { return of(s).OtherPaths[i] }
+	if strings.HasSuffix(name, ".name") {
+		g.Other = func(s S, i int) string {
+			p := of(s).OtherPaths[i]
+			return p[strings.LastIndexByte(p, '/')+1:]
+		}
 	}
 }
 

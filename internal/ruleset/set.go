@@ -65,14 +65,23 @@ type bucket struct {
 type index struct {
 	field   string
 	dirs    bool
-	get     func(*event.Event) string
+	get     *secl.Getters[*event.Event]
 	entries map[string][]int32
 }
 
-// find appends the entries that the event's value leads to. One may be there
-// more than once.
+// find appends the entries that the event's value, or another one that the
+// field stands for, leads to. One may be there more than once.
 func (x *index) find(ev *event.Event, hits []int32) []int32 {
-	v := x.get(ev)
+	hits = x.look(x.get.Str(ev), hits)
+	if x.get.Others != nil {
+		for i := range x.get.Others(ev) {
+			hits = x.look(x.get.Other(ev, i), hits)
+		}
+	}
+	return hits
+}
+
+func (x *index) look(v string, hits []int32) []int32 {
 	hits = append(hits, x.entries[v]...)
 	if !x.dirs {
 		return hits
@@ -170,7 +179,7 @@ func (b *bucket) index(schema *Schema, w wanted) *index {
 		}
 	}
 	f, _ := schema.Field(w.field)
-	b.indexes = append(b.indexes, index{field: w.field, dirs: w.dirs, get: f.Get.Str, entries: map[string][]int32{}})
+	b.indexes = append(b.indexes, index{field: w.field, dirs: w.dirs, get: &f.Get, entries: map[string][]int32{}})
 	return &b.indexes[len(b.indexes)-1]
 }
 

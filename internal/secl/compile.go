@@ -147,8 +147,12 @@ func (k *compiler[E, N]) or(args []*check.Expr) func(*Ctx[E, N]) bool {
 func (k *compiler[E, N]) inSet(e *check.Expr) func(*Ctx[E, N]) bool {
 	x, set := e.Args[0], e.Set
 	if x.List {
-		each, test := k.strs(x), set.Match
+		each, test := k.candidates(x), set.Match
 		return func(c *Ctx[E, N]) bool { return each(c, test) }
+	}
+	if g := k.others(x); g != nil {
+		test := set.Match
+		return func(c *Ctx[E, N]) bool { return g.any(c.Event, test) }
 	}
 	if x.Op == check.FieldOp && x.Index < 0 && len(set.Values) == 1 && len(set.Matchers) == 0 && !set.Fold() {
 		get, want := k.field(x).Get.Str, set.Values[0]
@@ -223,16 +227,16 @@ func (k *compiler[E, N]) pair(e *check.Expr) func(*Ctx[E, N]) bool {
 	if folds(l) || folds(r) {
 		eq = strings.EqualFold
 	}
-	switch {
-	case !l.List && r.Op == check.Concat:
+	switch single := k.others(l) == nil && k.others(r) == nil; {
+	case single && !l.List && r.Op == check.Concat:
 		return k.equalsJoined(l, r, eq)
-	case !r.List && l.Op == check.Concat:
+	case single && !r.List && l.Op == check.Concat:
 		return k.equalsJoined(r, l, eq)
-	case !l.List && !r.List:
+	case single && !l.List && !r.List:
 		a, b := k.str(l), k.str(r)
 		return func(c *Ctx[E, N]) bool { return eq(a(c), b(c)) }
 	}
-	a, b := k.strs(l), k.strs(r)
+	a, b := k.candidates(l), k.candidates(r)
 	return func(c *Ctx[E, N]) bool {
 		return a(c, func(x string) bool { return b(c, func(y string) bool { return eq(x, y) }) })
 	}

@@ -46,6 +46,31 @@ type value interface {
 	string | int64 | netip.Prefix
 }
 
+// others returns how to read the strings that a field which is no list stands
+// for in comparisons, nil where it stands for its value alone.
+func (k *compiler[E, N]) others(e *check.Expr) *Getters[*E] {
+	if e.Op != check.FieldOp || e.List || e.Length || e.Index >= 0 || e.Type != check.String {
+		return nil
+	}
+	if g := &k.field(e).Get; g.Others != nil {
+		return g
+	}
+	return nil
+}
+
+// candidates iterates over the strings that comparisons look at.
+func (k *compiler[E, N]) candidates(e *check.Expr) func(*Ctx[E, N], func(string) bool) bool {
+	if g := k.others(e); g != nil {
+		return func(c *Ctx[E, N], yield func(string) bool) bool { return g.any(c.Event, yield) }
+	}
+	if e.Op == check.FieldOp && e.Field.Iter != "" && !e.Length {
+		if f := k.field(e); f.Elem.Others != nil {
+			return objects(k, e, f.Elem.any)
+		}
+	}
+	return k.strs(e)
+}
+
 // strs iterates over strings.
 func (k *compiler[E, N]) strs(e *check.Expr) func(*Ctx[E, N], func(string) bool) bool {
 	if !e.List {

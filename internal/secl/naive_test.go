@@ -86,6 +86,9 @@ func (v naive) ident(name string) []any {
 			}
 			if f.Elem.Str != nil {
 				out = append(out, f.Elem.Str(p))
+				for i := 0; f.Elem.Others != nil && i < f.Elem.Others(p); i++ {
+					out = append(out, f.Elem.Other(p, i))
+				}
 			} else {
 				out = append(out, f.Elem.Int(p))
 			}
@@ -97,6 +100,12 @@ func (v naive) ident(name string) []any {
 		return []any{f.Get.Bool(v.r)}
 	case f.Get.Int != nil:
 		return []any{f.Get.Int(v.r)}
+	case f.Get.Others != nil:
+		out := []any{f.Get.Str(v.r)}
+		for i := range f.Get.Others(v.r) {
+			out = append(out, f.Get.Other(v.r, i))
+		}
+		return out
 	case f.Get.Str != nil:
 		return []any{f.Get.Str(v.r)}
 	case f.Get.IP != nil:
@@ -242,6 +251,10 @@ func (g exprGen) pathLit() string {
 	return g.pick(`"/a"`, `"/a/b"`, `""`, `~"/a/*"`, `~"/*/b"`, `~"*/b"`, `~"/a/**"`, `~"**"`, `~"/a*"`, `~"*b"`)
 }
 
+func (g exprGen) pathField() string {
+	return g.pick("open.file.path", "process.file.path", "process.ancestors.file.path", "process.ancestors[A].file.path")
+}
+
 func (g exprGen) leaf() string {
 	name := g.pick("open.file.name", "process.comm", "process.file.name", "process.ancestors.comm", "process.ancestors[A].comm")
 	switch g.r.IntN(11) {
@@ -250,9 +263,9 @@ func (g exprGen) leaf() string {
 	case 1:
 		return name + " " + g.pick("in", "not in", "allin") + " [ " + g.stringLit() + ", " + g.stringLit() + ", " + g.stringLit() + " ]"
 	case 2:
-		return "open.file.path " + g.pick("==", "!=") + " " + g.pathLit()
+		return g.pathField() + " " + g.pick("==", "!=") + " " + g.pathLit()
 	case 3:
-		return "open.file.path " + g.pick("in", "not in") + " [ " + g.pathLit() + ", " + g.pathLit() + " ]"
+		return g.pathField() + " " + g.pick("in", "not in") + " [ " + g.pathLit() + ", " + g.pathLit() + " ]"
 	case 4:
 		return g.number(2) + " " + g.pick("==", "!=", "<", "<=", ">", ">=") + " " + g.number(2)
 	case 5:
@@ -262,11 +275,12 @@ func (g exprGen) leaf() string {
 	case 7:
 		return g.pick("process.is_thread", "!process.is_kworker", "process.is_thread == process.is_kworker", "process.is_thread != true", "true", "false")
 	case 8:
-		return name + " " + g.pick("==", "!=") + " " + g.pick("process.comm", "open.file.name", "process.file.name")
+		return name + " " + g.pick("==", "!=") + " " + g.pick("process.comm", "open.file.name", "process.file.name", "process.file.path", "process.ancestors.file.path")
 	case 9:
 		return "open.file.change_time " + g.pick("<", "<=", ">", ">=", "==") + " " + g.pick("5s", "10m", "1h")
 	default:
-		return g.pick("process.comm", "open.file.name") + " in process.ancestors.comm"
+		return g.pick("process.comm in process.ancestors.comm", "open.file.name in process.ancestors.comm",
+			"process.file.path == open.file.path", "open.file.path in process.ancestors.file.path", "process.file.path not in process.ancestors.file.path")
 	}
 }
 
@@ -305,6 +319,8 @@ func (g exprGen) record(s *Schema[record, *node]) *record {
 	set("process.is_kworker", "true", "false")
 	set("open.file.change_time", "0", "1699999999000000000", "1699999500000000000")
 	set("process.ancestors.comm", "", "a", "sh;a", "ab;sh;b")
+	set("process.file.path", "", "/a", "/a/b;/x/b", "/x;/ab;/a/b/c")
+	set("process.ancestors.file.path", "", "/a", "/a/b:/ab;/x", "/x/b;/a:/a/b:/ab")
 	set("process.ancestors.uid", "", "0", "1;0", "7;1;0")
 	return newRecord(s, strings.Join(parts, ","))
 }

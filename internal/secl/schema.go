@@ -25,6 +25,26 @@ type Getters[T any] struct {
 	// returns what yield returned last, false for an empty list. It may
 	// stand in for Strs where the strings are computed.
 	Walk func(t T, yield func(string) bool) bool
+	// Others is how many further strings a field stands for in comparisons,
+	// Other one of them: a file has several paths. A comparison holds where
+	// any of them fits, a negative one where none does. Everything else, as
+	// the length, is about the field's own value. Nil for all but such
+	// fields.
+	Others func(T) int
+	Other  func(t T, i int) string
+}
+
+// any tells whether the value or any other one the field stands for fits.
+func (g *Getters[T]) any(t T, fits func(string) bool) bool {
+	if fits(g.Str(t)) {
+		return true
+	}
+	for i := range g.Others(t) {
+		if fits(g.Other(t, i)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Type aliases the checker's types for those who describe a schema.

@@ -20,9 +20,10 @@ type record struct {
 }
 
 type node struct {
-	comm string
-	uid  int64
-	next *node
+	comm  string
+	uid   int64
+	paths []string
+	next  *node
 }
 
 const testNow = 1_700_000_000_000_000_000
@@ -31,6 +32,8 @@ func (r *record) int(name string) int64 {
 	v, _ := strconv.ParseInt(r.vals[name], 10, 64)
 	return v
 }
+
+func (r *record) paths() []string { return strings.Split(r.vals["process.file.path"], ";") }
 
 // testSchema describes the fields that the vectors name.
 func testSchema(t testing.TB) *Schema[record, *node] {
@@ -43,7 +46,7 @@ func testSchema(t testing.TB) *Schema[record, *node] {
 	rows := []row{
 		{"open.file.name", String, false}, {"open.file.path", String, false}, {"open.file.in_upper_layer", Bool, false},
 		{"open.file.change_time", Int, false}, {"open.flags", Int, false}, {"open.retval", Int, false},
-		{"process.file.name", String, false}, {"process.comm", String, false}, {"process.is_thread", Bool, false},
+		{"process.file.name", String, false}, {"process.file.path", String, false}, {"process.comm", String, false}, {"process.is_thread", Bool, false},
 		{"process.is_kworker", Bool, false}, {"process.uid", Int, false}, {"process.pid", Int, false},
 		{"process.created_at", Int, false},
 		{"exec.argv", String, true}, {"exec.comm", String, false}, {"exec.uid", Int, false}, {"exec.gid", Int, false},
@@ -92,6 +95,12 @@ func testSchema(t testing.TB) *Schema[record, *node] {
 		default:
 			f.Get.Str = func(r *record) string { return r.vals[name] }
 		}
+		if name == "process.file.path" {
+			// A file with several paths: the first one is its own.
+			f.Get.Str = func(r *record) string { return r.paths()[0] }
+			f.Get.Others = func(r *record) int { return len(r.paths()) - 1 }
+			f.Get.Other = func(r *record, i int) string { return r.paths()[i+1] }
+		}
 		fields = append(fields, f)
 	}
 	anc := func(name string, typ Type, g Getters[*node]) Field[record, *node] {
@@ -103,6 +112,11 @@ func testSchema(t testing.TB) *Schema[record, *node] {
 	fields = append(fields,
 		anc("comm", String, Getters[*node]{Str: func(n *node) string { return n.comm }}),
 		anc("uid", Int, Getters[*node]{Int: func(n *node) int64 { return n.uid }}),
+		anc("file.path", String, Getters[*node]{
+			Str:    func(n *node) string { return n.paths[0] },
+			Others: func(n *node) int { return len(n.paths) - 1 },
+			Other:  func(n *node, i int) string { return n.paths[i+1] },
+		}),
 	)
 	roots := []Root[record, *node]{{
 		Path:  "process.ancestors",
@@ -137,12 +151,16 @@ func newRecord(s *Schema[record, *node], text string) *record {
 	}
 	comms := strings.Split(r.vals["process.ancestors.comm"], ";")
 	uids := strings.Split(r.vals["process.ancestors.uid"], ";")
-	n := max(len(comms), len(uids))
-	if comms[0] == "" && uids[0] == "" {
+	paths := strings.Split(r.vals["process.ancestors.file.path"], ";")
+	n := max(len(comms), len(uids), len(paths))
+	if comms[0] == "" && uids[0] == "" && paths[0] == "" {
 		n = 0
 	}
 	for i := n - 1; i >= 0; i-- {
-		a := &node{next: r.first}
+		a := &node{next: r.first, paths: []string{""}}
+		if i < len(paths) {
+			a.paths = strings.Split(paths[i], ":")
+		}
 		if i < len(comms) {
 			a.comm = comms[i]
 		}
