@@ -33,6 +33,8 @@ type Client struct {
 	Fleet   clewv1connect.FleetServiceClient
 	Rules   clewv1connect.RuleServiceClient
 	Session clewv1connect.SessionServiceClient
+	// Backtests evaluates rules on what a server has stored.
+	Backtests clewv1connect.BacktestServiceClient
 
 	where string
 }
@@ -70,12 +72,13 @@ func New(cfg Config) (*Client, error) {
 func newClient(hc *http.Client, base, where string) *Client {
 	opts := []connect.ClientOption{connect.WithReadMaxBytes(256 << 20)}
 	return &Client{
-		Stories: clewv1connect.NewStoryServiceClient(hc, base, opts...),
-		Events:  clewv1connect.NewEventServiceClient(hc, base, opts...),
-		Fleet:   clewv1connect.NewFleetServiceClient(hc, base, opts...),
-		Rules:   clewv1connect.NewRuleServiceClient(hc, base, opts...),
-		Session: clewv1connect.NewSessionServiceClient(hc, base, opts...),
-		where:   where,
+		Stories:   clewv1connect.NewStoryServiceClient(hc, base, opts...),
+		Events:    clewv1connect.NewEventServiceClient(hc, base, opts...),
+		Fleet:     clewv1connect.NewFleetServiceClient(hc, base, opts...),
+		Rules:     clewv1connect.NewRuleServiceClient(hc, base, opts...),
+		Session:   clewv1connect.NewSessionServiceClient(hc, base, opts...),
+		Backtests: clewv1connect.NewBacktestServiceClient(hc, base, opts...),
+		where:     where,
 	}
 }
 

@@ -35,18 +35,19 @@ import (
 // called by nobody.
 func Needs() map[string]auth.Role {
 	return map[string]auth.Role{
-		clewv1connect.StoryServiceListStoriesProcedure:   auth.Viewer,
-		clewv1connect.StoryServiceGetStoryProcedure:      auth.Viewer,
-		clewv1connect.StoryServiceWatchStoriesProcedure:  auth.Viewer,
-		clewv1connect.StoryServiceSetTriageProcedure:     auth.Analyst,
-		clewv1connect.EventServiceSearchEventsProcedure:  auth.Viewer,
-		clewv1connect.EventServiceTailEventsProcedure:    auth.Viewer,
-		clewv1connect.FleetServiceGetStatusProcedure:     auth.Viewer,
-		clewv1connect.RuleServiceListRulesProcedure:      auth.Viewer,
-		clewv1connect.SessionServiceCreateLoginProcedure: auth.Admin,
-		clewv1connect.SessionServiceCreateTokenProcedure: auth.Admin,
-		clewv1connect.SessionServiceRemoveTokenProcedure: auth.Admin,
-		clewv1connect.SessionServiceWhoAmIProcedure:      auth.Viewer,
+		clewv1connect.StoryServiceListStoriesProcedure:    auth.Viewer,
+		clewv1connect.StoryServiceGetStoryProcedure:       auth.Viewer,
+		clewv1connect.StoryServiceWatchStoriesProcedure:   auth.Viewer,
+		clewv1connect.StoryServiceSetTriageProcedure:      auth.Analyst,
+		clewv1connect.EventServiceSearchEventsProcedure:   auth.Viewer,
+		clewv1connect.EventServiceTailEventsProcedure:     auth.Viewer,
+		clewv1connect.FleetServiceGetStatusProcedure:      auth.Viewer,
+		clewv1connect.RuleServiceListRulesProcedure:       auth.Viewer,
+		clewv1connect.BacktestServiceRunBacktestProcedure: auth.Analyst,
+		clewv1connect.SessionServiceCreateLoginProcedure:  auth.Admin,
+		clewv1connect.SessionServiceCreateTokenProcedure:  auth.Admin,
+		clewv1connect.SessionServiceRemoveTokenProcedure:  auth.Admin,
+		clewv1connect.SessionServiceWhoAmIProcedure:       auth.Viewer,
 	}
 }
 
@@ -124,6 +125,7 @@ func (a *API) Routes(mux *http.ServeMux, g *auth.Guard) {
 	mux.Handle(clewv1connect.NewFleetServiceHandler(a, opts...))
 	mux.Handle(clewv1connect.NewRuleServiceHandler(a, opts...))
 	mux.Handle(clewv1connect.NewSessionServiceHandler(a, opts...))
+	mux.Handle(clewv1connect.NewBacktestServiceHandler(newBacktests(a.cfg), append(opts, connect.WithReadMaxBytes(maxPolicies))...))
 }
 
 func invalid(format string, args ...any) error {

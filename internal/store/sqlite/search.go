@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,8 +168,10 @@ type search struct {
 }
 
 // where builds the condition on event e (and signal s when a rule is asked
-// for) and its arguments.
-func (s *search) where(g *segment) (from, cond string, args []any) {
+// for) and its arguments. Events before a time are left out by another
+// condition: SQLite begins to read at one of two lower bounds, and that must
+// not be the start of the answer for each page of it.
+func (s *search) where(after int64) (from, cond string, args []any) {
 	q := s.q
 	from = "event e"
 	var c []string
@@ -177,7 +180,7 @@ func (s *search) where(g *segment) (from, cond string, args []any) {
 		c = append(c, "s.rule = (SELECT id FROM rule WHERE name = ?)")
 		args = append(args, q.Rule)
 	}
-	if q.From != 0 {
+	if q.From != 0 && q.From > after {
 		c = append(c, "e.t >= ?")
 		args = append(args, q.From)
 	}
@@ -251,7 +254,7 @@ func (it *iter) fetch(ctx context.Context) error {
 		return err
 	}
 	defer d.release(g)
-	from, cond, args := it.s.where(g)
+	from, cond, args := it.s.where(it.after.t)
 	// The last place shown was in another segment when seg differs: then all
 	// events of the same time follow it, or none, by the order of segments.
 	switch {
@@ -411,7 +414,7 @@ func (s *search) count(ctx context.Context, segs []*segment, page *store.Page) (
 		if err != nil {
 			return 0, false, err
 		}
-		from, cond, args := s.where(g)
+		from, cond, args := s.where(math.MinInt64)
 		var n int64
 		err = db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM "+from+" WHERE "+cond+" LIMIT ?)", append(args, store.MaxCount+1)...).Scan(&n)
 		s.d.release(g)
