@@ -69,7 +69,7 @@ const (
 
 	// tick is how long records lie in the rings at most. Programs wake the
 	// reader earlier only when a ring is a quarter full.
-	tick = 10 * time.Millisecond
+	tick = 20 * time.Millisecond
 	// slack is how much younger records may be on the ring before one that
 	// another CPU is just about to write.
 	slack = 2 * time.Millisecond

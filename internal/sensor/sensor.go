@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/clewsec/clew/internal/event"
@@ -195,12 +194,12 @@ func (s *Sensor) Run(ctx context.Context, sink func(*event.StreamRecord) error) 
 			err = fmt.Errorf("sensor: %w", e)
 		}
 	}()
-	crit, err := ringbuf.NewReader(k.maps[procMapCritical])
+	crit, err := newRing(k.maps[procMapCritical])
 	if err != nil {
 		return fmt.Errorf("sensor: open critical ring: %w", err)
 	}
 	defer crit.Close()
-	bulk, err := ringbuf.NewReader(k.maps[procMapBulk])
+	bulk, err := newRing(k.maps[procMapBulk])
 	if err != nil {
 		return fmt.Errorf("sensor: open bulk ring: %w", err)
 	}
@@ -295,8 +294,7 @@ func (st *stream) put(at uint64, r *event.StreamRecord) error {
 
 // loop reads the rings until ctx ends, then once more, so that what was on
 // them by then is not lost.
-func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ringbuf.Reader) error {
-	var rec ringbuf.Record
+func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ring) error {
 	st.fatesAt = clockNS(unix.CLOCK_REALTIME)
 	nextCare := time.Now().Add(housekeeping)
 	for {
@@ -311,17 +309,9 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ringbuf.Reade
 		// Whatever was on a ring before this moment is read before any record
 		// younger than it is passed on.
 		watermark := bootNS()
-		for _, r := range []*ringbuf.Reader{crit, bulk} {
-			r.SetDeadline(time.Unix(0, 1))
-			for {
-				err := r.ReadInto(&rec)
-				if errors.Is(err, os.ErrDeadlineExceeded) {
-					break
-				}
-				if err != nil {
-					return fmt.Errorf("sensor: read ring: %w", err)
-				}
-				st.take(rec.RawSample)
+		for _, r := range []*ring{crit, bulk} {
+			if err := r.drain(st.take); err != nil {
+				return fmt.Errorf("sensor: read ring: %w", err)
 			}
 		}
 		until := watermark - uint64(slack)
@@ -344,15 +334,9 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ringbuf.Reade
 			return err
 		}
 		// Sleep until the next tick, or until a ring fills faster than that.
-		bulk.SetDeadline(time.Now().Add(tick))
-		err := bulk.ReadInto(&rec)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			continue
+		if err := bulk.wait(tick); err != nil {
+			return fmt.Errorf("sensor: wait for ring: %w", err)
 		}
-		if err != nil {
-			return fmt.Errorf("sensor: read ring: %w", err)
-		}
-		st.take(rec.RawSample)
 	}
 }
 
