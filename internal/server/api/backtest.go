@@ -22,9 +22,6 @@ const (
 	progressInterval = 250 * time.Millisecond
 )
 
-// maxPause bounds how long a back-test steps back after a page.
-const maxPause = 100 * time.Millisecond
-
 // backtests implements clewv1connect.BacktestServiceHandler.
 type backtests struct {
 	cfg   Config
@@ -49,7 +46,8 @@ func (b *backtests) RunBacktest(ctx context.Context, req *connect.Request[clewv1
 	}
 	var told time.Time
 	cfg := backtest.Config{
-		Store: b.cfg.Store, Load: backtest.Compile(files), Now: b.cfg.Now, MaxTime: maxBacktestTime, Pause: stepBack,
+		Store: b.cfg.Store, Load: backtest.Compile(files), Now: b.cfg.Now, MaxTime: maxBacktestTime,
+		Pause: backtest.Pace(b.stored, b.cfg.Now),
 		Loaded: func(r *ruleset.Report) error {
 			m := backtest.ReportMessage(r)
 			apijson.Clean(m)
@@ -77,6 +75,12 @@ func (b *backtests) RunBacktest(ctx context.Context, req *connect.Request[clewv1
 	m := res.Message(b.cfg.Now())
 	apijson.Clean(m)
 	return stream.Send(&clewv1.RunBacktestResponse{Body: &clewv1.RunBacktestResponse_Result{Result: m}})
+}
+
+// stored is how many events there are.
+func (b *backtests) stored(ctx context.Context) (int64, error) {
+	s, err := b.cfg.Store.Stats(ctx)
+	return s.Events, err
 }
 
 func (b *backtests) request(m *clewv1.RunBacktestRequest) (files []ruleset.File, q backtest.Request, err error) {
@@ -108,17 +112,4 @@ func (b *backtests) request(m *clewv1.RunBacktestRequest) (files []ruleset.File,
 		return nil, q, invalid("since when? from must be there, and before to")
 	}
 	return files, q, nil
-}
-
-// stepBack leaves the processors to others for half as long as they were used,
-// so that a back-test takes no more than two thirds of one of them.
-func stepBack(ctx context.Context, worked time.Duration) error {
-	t := time.NewTimer(min(worked/2, maxPause))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
