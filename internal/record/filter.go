@@ -281,7 +281,7 @@ func (f *Filter) hideGroup(path *string, id *uint64) {
 // given another value on the way, name and value stay.
 func (f *Filter) hideEnv(p *event.Process) {
 	changed := map[string]struct{}{}
-	p.Envp = slices.DeleteFunc(p.Envp, func(e string) bool {
+	p.Envp = slices.DeleteFunc(slices.Clone(p.Envp), func(e string) bool {
 		if _, same := f.env[e]; same {
 			return true
 		}
@@ -289,7 +289,7 @@ func (f *Filter) hideEnv(p *event.Process) {
 		changed[name] = struct{}{}
 		return false
 	})
-	p.Envs = slices.DeleteFunc(p.Envs, func(name string) bool {
+	p.Envs = slices.DeleteFunc(slices.Clone(p.Envs), func(name string) bool {
 		_, inherited := f.envNames[name]
 		_, other := changed[name]
 		return inherited && !other

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -42,6 +43,10 @@ type record struct {
 	mntns  uint32
 	// the call was told not to follow a symbolic link at the end of a path
 	nofollow bool
+	// a packet in which no message ends, and how many were in it that are none
+	part     bool
+	unparsed uint64
+	more     []*event.Event // beside ev
 	// snapshot: the parent
 	parent      uint32
 	parentStart uint64
@@ -55,10 +60,13 @@ type decoder struct {
 	allow  map[string]bool
 	// paths seen last, so that equal ones share memory
 	intern map[string]string
+	// environments seen last: a shell hands the same one to all it starts
+	environments map[string]environment
+	packets      packets
 }
 
 func newDecoder(allow []string) *decoder {
-	d := &decoder{allow: make(map[string]bool, len(envAllow)+len(allow)), intern: make(map[string]string)}
+	d := &decoder{allow: make(map[string]bool, len(envAllow)+len(allow)), intern: make(map[string]string), environments: make(map[string]environment)}
 	for _, n := range envAllow {
 		d.allow[n] = true
 	}
@@ -164,6 +172,7 @@ func (d *decoder) file(b []byte, f *procRecFile) event.File {
 		// In no directory of any namespace: a memfd, a pipe, a file of a mount
 		// that was taken away. The name stands without a slash.
 		out.Path = strings.TrimPrefix(d.path(names), "/")
+		out.MountDetached, out.MountHidden = true, true
 		return out
 	}
 	out.Path = d.path(names)
@@ -202,10 +211,30 @@ func (d *decoder) decode(b []byte) (record, error) {
 		}
 	case procRecKindREC_CONNECT, procRecKindREC_ACCEPT, procRecKindREC_BIND:
 		ok = d.net(&rec, b)
+	case procRecKindREC_DNS:
+		ok = d.dns(&rec, b)
+	case procRecKindREC_IMDS:
+		ok = d.imds(&rec, b)
 	case procRecKindREC_OPEN, procRecKindREC_TRUNCATE, procRecKindREC_UNLINK, procRecKindREC_RMDIR,
 		procRecKindREC_RENAME, procRecKindREC_MKDIR, procRecKindREC_CHMOD, procRecKindREC_CHOWN,
 		procRecKindREC_LINK, procRecKindREC_SYMLINK:
 		ok = d.fileop(&rec, b)
+	case procRecKindREC_CHDIR, procRecKindREC_SETXATTR, procRecKindREC_REMOVEXATTR, procRecKindREC_UTIMES,
+		procRecKindREC_SPLICE:
+		ok = d.meta(&rec, b)
+	case procRecKindREC_MOUNT, procRecKindREC_UMOUNT:
+		ok = d.mount(&rec, b)
+	case procRecKindREC_PTRACE, procRecKindREC_SIGNAL, procRecKindREC_SETRLIMIT, procRecKindREC_PRCTL,
+		procRecKindREC_UNSHARE, procRecKindREC_MPROTECT:
+		ok = d.call(&rec, b)
+	case procRecKindREC_MMAP:
+		ok = d.mmap(&rec, b)
+	case procRecKindREC_BPF:
+		ok = d.bpf(&rec, b)
+	case procRecKindREC_LOAD_MODULE, procRecKindREC_UNLOAD_MODULE:
+		ok = d.module(&rec, b)
+	case procRecKindREC_SYSCTL:
+		ok = d.sysctl(&rec, b)
 	default:
 		return rec, fmt.Errorf("%w: kind %d", errRecord, h.Kind)
 	}
@@ -313,11 +342,39 @@ func strs(b []byte, count int, cut bool) ([]string, bool) {
 }
 
 // envs keeps the names of all variables and the values of those allowed.
+// An environment is what is kept of one. Processes share it; nobody may change
+// it.
+type environment struct {
+	envs, envp []string
+	cut        bool
+}
+
+// Bounds of the environments remembered: together at most 2 MiB of theirs.
+const (
+	maxEnvironments = 256
+	maxEnvironment  = 8 << 10
+)
+
 func (d *decoder) envs(p *event.Process, b []byte, count int, cut bool) {
-	p.Envs = make([]string, 0, min(max(count, 0), maxStrings))
+	e, ok := d.environments[string(b)]
+	if !ok {
+		e = d.environment(b, count)
+		if len(b) <= maxEnvironment {
+			if len(d.environments) >= maxEnvironments {
+				clear(d.environments)
+			}
+			d.environments[string(b)] = e
+		}
+	}
+	p.Envs, p.Envp, p.EnvsTruncated = e.envs, e.envp, cut || e.cut
+}
+
+// environment reads NAME=value strings, each ended by a NUL.
+func (d *decoder) environment(b []byte, count int) (e environment) {
+	e.envs = make([]string, 0, min(max(count, 0), maxStrings))
 	for len(b) > 0 {
-		if len(p.Envs) == maxStrings {
-			cut = true
+		if len(e.envs) == maxStrings {
+			e.cut = true
 			break
 		}
 		n := bytes.IndexByte(b, 0)
@@ -328,18 +385,19 @@ func (d *decoder) envs(p *event.Process, b []byte, count int, cut bool) {
 		s := b[:n]
 		b = b[next:]
 		if len(s) > maxStringLen {
-			s, cut = s[:maxStringLen], true
+			s, e.cut = s[:maxStringLen], true
 		}
 		name, _, found := bytes.Cut(s, []byte{'='})
 		if !found || len(name) == 0 {
 			continue
 		}
-		p.Envs = append(p.Envs, d.same(name))
+		e.envs = append(e.envs, d.same(name))
 		if d.allow[string(name)] {
-			p.Envp = append(p.Envp, scrub.Env(string(s)))
+			e.envp = append(e.envp, scrub.Env(string(s)))
 		}
 	}
-	p.EnvsTruncated = cut
+	e.envs, e.envp = slices.Clip(e.envs), slices.Clip(e.envp)
+	return e
 }
 
 func (d *decoder) exit(rec *record, b []byte) bool {
@@ -359,7 +417,8 @@ func (d *decoder) exit(rec *record, b []byte) bool {
 	return true
 }
 
-// cred makes setuid or setgid of a change; one system call changes one of them.
+// cred makes setuid, setgid or capset of a change; one system call changes one
+// of them, and a change of ids may change capabilities, too.
 func (d *decoder) cred(rec *record, b []byte) bool {
 	r, ok := fill[procRecCred](b)
 	if !ok {
@@ -371,6 +430,11 @@ func (d *decoder) cred(rec *record, b []byte) bool {
 		rec.ev.Setuid = &event.Setuid{
 			UID: y.Uid, EUID: y.Euid, FSUID: y.Fsuid, CapEffective: y.CapEffective, CapPermitted: y.CapPermitted,
 		}
+		return true
+	}
+	if x.Gid == y.Gid && x.Egid == y.Egid && x.Sgid == y.Sgid && x.Fsgid == y.Fsgid {
+		rec.ev = d.event(event.KindCapset, &r.Hdr)
+		rec.ev.Capset = &event.Capset{CapEffective: y.CapEffective, CapPermitted: y.CapPermitted}
 		return true
 	}
 	rec.ev = d.event(event.KindSetgid, &r.Hdr)
