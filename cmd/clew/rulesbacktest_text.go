@@ -222,9 +222,13 @@ func writeCoverage(b *strings.Builder, res *backtest.Result) {
 			byKind[iv.Kind] = append(byKind[iv.Kind], iv)
 		}
 		fmt.Fprintf(b, "\n%s\n", printable(h.Name))
+		if len(kinds) > 0 {
+			// That no agent ran is the same for every kind.
+			writeDetails(b, byKind[kinds[0]], width, func(c backtest.Coverage) bool { return c == backtest.Down })
+		}
 		for _, k := range kinds {
 			fmt.Fprintf(b, "  %-*s ▏%s▕\n", width, k, strip(res, byKind[k]))
-			writeDetails(b, byKind[k], width)
+			writeDetails(b, byKind[k], width, func(c backtest.Coverage) bool { return c != backtest.All && c != backtest.Down })
 		}
 	}
 }
@@ -261,12 +265,12 @@ func strip(res *backtest.Result, list []backtest.Interval) string {
 	return b.String()
 }
 
-// writeDetails says what was not collected of a kind and why, the longest
-// times first where there are too many.
-func writeDetails(b *strings.Builder, list []backtest.Interval, indent int) {
+// writeDetails says what was not collected of a kind and why. Where there are
+// too many times the longest are shown.
+func writeDetails(b *strings.Builder, list []backtest.Interval, indent int, show func(backtest.Coverage) bool) {
 	var bad []backtest.Interval
 	for _, iv := range list {
-		if iv.Coverage != backtest.All {
+		if show(iv.Coverage) {
 			bad = append(bad, iv)
 		}
 	}

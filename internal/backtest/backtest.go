@@ -77,7 +77,8 @@ type Result struct {
 	To     int64  `json:"to"`
 	Hosts  []Host `json:"hosts"`
 	Rules  []Rule `json:"items"`
-	// Coverage is that of each kind of event that any rule needs, by host.
+	// Coverage is that of each kind of event that any rule needs, by host; at
+	// most maxCoverage intervals.
 	Coverage []Interval `json:"coverage"`
 	// Incomplete says why not everything was looked at; empty when it was.
 	Incomplete string  `json:"incomplete,omitempty"`
@@ -280,7 +281,8 @@ func (t *tally) host(h Host, e *evaluation, tl *timeline) {
 		}
 		t.cover(r, h.Agent, e.all.Pattern(rule), conds, tl, kinds)
 	}
-	t.res.Coverage = append(t.res.Coverage, kinds.intervals(tl)...)
+	list := kinds.intervals(tl)
+	t.res.Coverage = append(t.res.Coverage, list[:min(len(list), max(0, maxCoverage-len(t.res.Coverage)))]...)
 }
 
 // maxHostExamples is how many ids of events a rule gives for all hosts.
@@ -329,8 +331,5 @@ func (r *Rule) finish() {
 		r.Bound = Exact
 	default:
 		r.Bound = AtLeast
-	}
-	if len(r.Coverage) > maxIntervals {
-		r.Coverage = r.Coverage[:maxIntervals]
 	}
 }

@@ -47,8 +47,9 @@ type Interval struct {
 
 // Bounds of what a result says.
 const (
-	maxIntervals = 64 // of one rule
-	maxNamed     = 5  // rules that an interval names
+	maxIntervals = 32     // of one rule
+	maxCoverage  = 20_000 // of all kinds and hosts
+	maxNamed     = 5      // rules that an interval names
 )
 
 // A span is a time in which one agent's filter plan was in force.
@@ -268,7 +269,7 @@ func (t *tally) cover(r *Rule, agent, pattern string, conds []ruleset.Condition,
 		}
 		r.weight[iv.Coverage] += d
 	}
-	r.Coverage = append(r.Coverage, list...)
+	r.Coverage = append(r.Coverage, list[:min(len(list), max(0, maxIntervals-len(r.Coverage)))]...)
 }
 
 // join makes one of intervals that follow each other and say the same.

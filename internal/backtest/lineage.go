@@ -41,8 +41,6 @@ type lineage struct {
 	uids  changes[event.Ref, *event.Event]
 	gids  changes[event.Ref, *event.Event]
 	moves changes[process, *event.Event]
-
-	unknown uint64 // events whose process is not stored
 }
 
 // changes is a map that holds the youngest entries.
@@ -141,9 +139,6 @@ func (l *lineage) learn(n *event.Process) {
 // to processes. Events come in the order of time.
 func (l *lineage) attach(e *event.Event) {
 	e.Proc = l.image(e.ProcID)
-	if e.Proc == nil {
-		l.unknown++
-	}
 	e.Contexts = nil
 	for _, key := range e.ContextKeys {
 		c := l.contexts[key]

@@ -260,7 +260,6 @@ func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation
 	lin := newLineage(func(ctx context.Context, refs []event.Ref) (map[event.Ref]*event.Process, error) {
 		return b.cfg.Store.Nodes(ctx, h.Agent, refs)
 	})
-	defer func() { b.tally.res.UnknownProcesses += lin.unknown }()
 	before := min(max(b.req.To-b.req.From, minBefore), maxBefore)
 	err := b.pages(ctx, h, store.Query{From: b.req.From - before, To: b.req.From, Kinds: stateKinds}, func(list []*event.Event) error {
 		for _, e := range list {
@@ -292,6 +291,9 @@ func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation
 			lin.attach(e)
 			if every || wanted[e.Kind] {
 				b.events++
+				if e.Proc == nil {
+					b.tally.res.UnknownProcesses++
+				}
 				signals = eval.Eval(e, signals[:0])
 			}
 		}
