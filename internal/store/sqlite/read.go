@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/clewsec/clew/internal/event"
@@ -66,12 +67,9 @@ func (d *DB) nodesIn(ctx context.Context, g *segment, agent string, missing map[
 			if err != nil {
 				return fmt.Errorf("read nodes of %s: %w", g.path, err)
 			}
-			for chunk, want := range at {
-				raw, err := d.chunk(ctx, db, g, chunk)
-				if err != nil {
-					return err
-				}
-				err = slots(raw, func(slot int) bool { return want[slot] }, func(_ int, msg []byte) error {
+			err = d.chunks(ctx, db, g, slices.Sorted(maps.Keys(at)), func(chunk int64, raw []byte) error {
+				want := at[chunk]
+				return slots(raw, func(slot int) bool { return want[slot] }, func(_ int, msg []byte) error {
 					p := new(event.Process)
 					if err := event.ConsumeProcess(msg, p); err != nil {
 						return err
@@ -80,9 +78,9 @@ func (d *DB) nodesIn(ctx context.Context, g *segment, agent string, missing map[
 					delete(missing, p.ID)
 					return nil
 				})
-				if err != nil {
-					return &store.CorruptError{Path: g.path, Object: fmt.Sprintf("chunk %d", chunk), Reason: err.Error()}
-				}
+			})
+			if err != nil {
+				return err
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -299,8 +300,14 @@ func (it *iter) fetch(ctx context.Context) error {
 		return err
 	}
 	out := make([]row, len(refs))
+	agents := map[int64]string{}
 	for i, r := range refs {
-		out[i] = row{at: place{r.t, g.id, r.n}, agent: d.agentOf(g, r.run), ev: evs[i]}
+		agent, ok := agents[r.run]
+		if !ok {
+			agent = d.agentOf(g, r.run)
+			agents[r.run] = agent
+		}
+		out[i] = row{at: place{r.t, g.id, r.n}, agent: agent, ev: evs[i]}
 	}
 	it.rows, err = it.s.withText(ctx, out)
 	return err
@@ -323,19 +330,16 @@ func (d *DB) decodeEvents(ctx context.Context, db *sql.DB, g *segment, refs []ro
 		m[r.slot] = i
 	}
 	out := make([]*event.Event, len(refs))
-	for chunk, want := range byChunk {
-		raw, err := d.chunk(ctx, db, g, chunk)
-		if err != nil {
-			return nil, err
-		}
-		err = slots(raw, func(slot int) bool { _, ok := want[slot]; return ok }, func(slot int, msg []byte) error {
+	err := d.chunks(ctx, db, g, slices.Sorted(maps.Keys(byChunk)), func(chunk int64, raw []byte) error {
+		want := byChunk[chunk]
+		return slots(raw, func(slot int) bool { _, ok := want[slot]; return ok }, func(slot int, msg []byte) error {
 			e := new(event.Event)
 			out[want[slot]] = e
 			return event.ConsumeEvent(msg, e)
 		})
-		if err != nil {
-			return nil, &store.CorruptError{Path: g.path, Object: fmt.Sprintf("chunk %d", chunk), Reason: err.Error()}
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	for i, e := range out {
 		if e == nil {
@@ -359,6 +363,59 @@ func (d *DB) chunk(ctx context.Context, db *sql.DB, g *segment, id int64) ([]byt
 		return nil, &store.CorruptError{Path: g.path, Object: fmt.Sprintf("chunk %d", id), Reason: err.Error()}
 	}
 	return raw, nil
+}
+
+// chunksPerQuery bounds the chunks that one statement reads; a few dozen keep
+// what is held of them small.
+const chunksPerQuery = 32
+
+// chunks reads chunks, several with one statement, and calls fn with each. An
+// error of fn says what is wrong with the chunk.
+func (d *DB) chunks(ctx context.Context, db *sql.DB, g *segment, ids []int64, fn func(id int64, raw []byte) error) error {
+	for part := range slices.Chunk(ids, chunksPerQuery) {
+		if err := d.chunksOf(ctx, db, g, part, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *DB) chunksOf(ctx context.Context, db *sql.DB, g *segment, ids []int64, fn func(id int64, raw []byte) error) error {
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id
+	}
+	rows, err := db.QueryContext(ctx, "SELECT id, data FROM chunk WHERE id IN ("+placeholders(len(ids))+")", args...)
+	if err != nil {
+		return fmt.Errorf("read chunks of %s: %w", g.path, err)
+	}
+	defer rows.Close()
+	missing := make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		missing[id] = true
+	}
+	for rows.Next() {
+		var id int64
+		var data sql.RawBytes
+		if err := rows.Scan(&id, &data); err != nil {
+			return fmt.Errorf("read chunks of %s: %w", g.path, err)
+		}
+		delete(missing, id)
+		raw, err := d.dec.DecodeAll(data, nil)
+		if err == nil {
+			err = fn(id, raw)
+		}
+		if err != nil {
+			return &store.CorruptError{Path: g.path, Object: fmt.Sprintf("chunk %d", id), Reason: err.Error()}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read chunks of %s: %w", g.path, err)
+	}
+	for id := range missing {
+		return &store.CorruptError{Path: g.path, Object: fmt.Sprintf("chunk %d", id), Reason: "is missing"}
+	}
+	return nil
 }
 
 // withText keeps the rows whose event or process node holds the text. Strings
