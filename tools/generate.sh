@@ -13,6 +13,7 @@ derived=(
 	proto/clew/v1/event.proto
 	docs/reference/fields.md
 	internal/sensor
+	internal/ruleset/ownmaps.txt
 	web/src/gen
 	web/dist
 )

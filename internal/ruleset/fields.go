@@ -12,6 +12,7 @@ import (
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/secl"
 	"github.com/clewsec/clew/internal/secl/check"
+	"golang.org/x/net/publicsuffix"
 )
 
 // Schema is the set of fields that rules can name: those of the event model
@@ -80,6 +81,7 @@ func NewSchema() (*Schema, error) {
 	for _, r := range event.FlowRefs {
 		b.flows(r)
 	}
+	b.rootDomains()
 	s, err := secl.NewSchema(b.fields, b.roots, aliases)
 	if err != nil {
 		return nil, fmt.Errorf("compose rule fields: %w", err)
@@ -359,6 +361,52 @@ func walkOptions(argv []string, yield func(string) bool) bool {
 	return false
 }
 
+// rootDomains adds, to the fields that are names of hosts, the name that was
+// registered: www.example.co.uk belongs to example.co.uk.
+func (b *schemaBuilder) rootDomains() {
+	const suffix = ".root_domain"
+	for _, f := range b.fields {
+		switch f.Name {
+		case "dns.question.name":
+			get := f.Get.Str
+			f.Get = secl.Getters[*event.Event]{Str: func(e *event.Event) string { return rootDomain(get(e)) }}
+		case "connect.addr.hostname", "accept.addr.hostname":
+			get := f.Get.Strs
+			f.Get = secl.Getters[*event.Event]{Walk: func(e *event.Event, yield func(string) bool) bool {
+				for _, n := range get(e) {
+					if yield(rootDomain(n)) {
+						return true
+					}
+				}
+				return false
+			}}
+		default:
+			continue
+		}
+		f.Name += suffix
+		f.Weight = resolverWeight * 10
+		b.fields = append(b.fields, f)
+	}
+}
+
+// rootDomain is the registrable part of a name in lower case: one label more
+// than a suffix under which anybody can register names. It is empty for a name
+// that is such a suffix itself, and for an address.
+func rootDomain(name string) string {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if _, err := netip.ParseAddr(name); err == nil {
+		return ""
+	}
+	root, err := publicsuffix.EffectiveTLDPlusOne(name)
+	if err != nil {
+		return ""
+	}
+	return root
+}
+
+// ruleTags are the product tags of the rule that asks; the loader knows them.
+const ruleTags = "event.rule.tags"
+
 // common adds the fields of every event that are not its process's.
 func (b *schemaBuilder) common() {
 	str := func(name string, get func(*event.Event) string) {
@@ -376,6 +424,8 @@ func (b *schemaBuilder) common() {
 	str("event.signature", func(*event.Event) string { return "" })
 	str("event.service", service)
 	b.fields[len(b.fields)-1].Weight = resolverWeight * 100
+	b.add(field{Field: check.Field{Name: ruleTags, Type: secl.String, List: true}},
+		secl.Getters[*event.Event]{Strs: func(*event.Event) []string { return nil }})
 	b.add(field{Field: check.Field{Name: "event.timestamp", Type: secl.Int}},
 		secl.Getters[*event.Event]{Int: func(e *event.Event) int64 { return e.TimeNS }})
 	b.add(field{Field: check.Field{Name: "event.async", Type: secl.Bool}},

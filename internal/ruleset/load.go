@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/secl"
 	"github.com/clewsec/clew/internal/secl/ast"
 )
@@ -137,6 +138,7 @@ func Load(cfg Config, files []File) (*Set, *Report, error) {
 			l.macro(m)
 		}
 	}
+	l.env.Macros[ownMapsName] = ownMaps()
 	l.given, l.report.Problems = maps.Clone(l.env.Macros), nil
 	for _, f := range files {
 		l.files = append(l.files, parseFile(f))
@@ -187,7 +189,7 @@ func (l *loader) macro(m *macroDef) {
 		fail(m.id, "the name may have letters, digits and _ only")
 		return
 	}
-	if _, taken := l.cfg.Schema.Field(name); taken || secl.IsConstant(name) {
+	if _, taken := l.cfg.Schema.Field(name); taken || secl.IsConstant(name) || name == ownMapsName {
 		fail(m.id, "the name is taken by a field or a constant")
 		return
 	}
@@ -470,19 +472,19 @@ func (l *loader) actions(d *ruleDef) {
 	note := func(t text, problems ast.Problems) {
 		d.problems = append(d.problems, d.file.expressionProblems(d.ID, t, problems)...)
 	}
-	opt := secl.Options{AnyKind: true}
+	env, opt := l.ruleEnv(d), secl.Options{AnyKind: true}
 	if len(d.Kinds) == 1 {
 		opt.Kind = d.Kinds[0].String()
 	}
 	for _, t := range d.limiterToken {
-		v, ps := secl.CompileValue(l.env, t.s, opt)
+		v, ps := secl.CompileValue(env, t.s, opt)
 		note(t, ps)
 		if v != nil {
 			d.token = append(d.token, v)
 		}
 	}
 	if p := d.pattern; p != nil && p.distinct.s != "" {
-		v, ps := secl.CompileValue(l.env, p.distinct.s, opt)
+		v, ps := secl.CompileValue(env, p.distinct.s, opt)
 		note(p.distinct, ps)
 		d.distinct = v
 	}
@@ -490,7 +492,7 @@ func (l *loader) actions(d *ruleDef) {
 		a := &d.Actions[i]
 		if a.Filter != "" {
 			var ps ast.Problems
-			a.program, ps = secl.Compile(l.env, a.Filter, opt)
+			a.program, ps = secl.Compile(env, a.Filter, opt)
 			note(a.filter, ps)
 		}
 		if a.Set == nil || !a.Set.valid || a.Set.value != nil {
@@ -500,7 +502,7 @@ func (l *loader) actions(d *ruleDef) {
 		if a.Set.Field != "" {
 			t = a.Set.field
 		}
-		v, ps := secl.CompileValue(l.env, t.s, opt)
+		v, ps := secl.CompileValue(env, t.s, opt)
 		note(t, ps)
 		if v == nil || a.Set.variable == nil {
 			continue
@@ -511,4 +513,20 @@ func (l *loader) actions(d *ruleDef) {
 		}
 		a.Set.source = v
 	}
+}
+
+// ruleEnv is what a rule can name: what all can, and what is known of itself.
+func (l *loader) ruleEnv(d *ruleDef) *env {
+	if len(d.ProductTags) == 0 {
+		return l.env
+	}
+	e := *l.env
+	f, ok := l.cfg.Schema.Field(ruleTags)
+	if !ok {
+		return l.env
+	}
+	own, tags := *f, d.ProductTags
+	own.Get.Strs = func(*event.Event) []string { return tags }
+	e.Own = map[string]*field{ruleTags: &own}
+	return &e
 }

@@ -350,7 +350,7 @@ func (l *loader) compile(d *ruleDef, t text, step int) (s stepPrograms, filtered
 		return s, "", false
 	}
 	for _, v := range variants {
-		p, more := secl.CompileNode(l.env, v, secl.Options{})
+		p, more := secl.CompileNode(l.ruleEnv(d), v, secl.Options{})
 		for _, q := range more {
 			// The variants of one rule mostly have the same problems.
 			if !slices.Contains(problems, q) {

@@ -17,10 +17,12 @@ type EachIP[E any, N comparable] func(c *Ctx[E, N], yield func(netip.Prefix) boo
 // what it is given is well typed.
 type compiler[E any, N comparable] struct {
 	env *Env[E, N]
+	// share, where it is set, compiles for a group.
+	share *sharer[E, N]
 }
 
 func (k *compiler[E, N]) field(e *check.Expr) *Field[E, N] {
-	f, _ := k.env.Schema.Field(e.Field.Name)
+	f, _ := k.env.field(e.Field.Name)
 	return f
 }
 
@@ -49,6 +51,13 @@ func (k *compiler[E, N]) bind(path string, cond func(*Ctx[E, N]) bool) func(*Ctx
 }
 
 func (k *compiler[E, N]) cond(e *check.Expr) func(*Ctx[E, N]) bool {
+	if k.share != nil {
+		return k.share.cond(k, e)
+	}
+	return k.plain(e)
+}
+
+func (k *compiler[E, N]) plain(e *check.Expr) func(*Ctx[E, N]) bool {
 	switch e.Op {
 	case check.Const:
 		v := e.Bool
@@ -414,6 +423,9 @@ func (k *compiler[E, N]) str(e *check.Expr) func(*Ctx[E, N]) string {
 		f := k.field(e)
 		if e.Index >= 0 {
 			return element[E, N](f.Get, e.Index)
+		}
+		if k.share != nil && f.Get.Append != nil {
+			return k.share.text(f)
 		}
 		get := f.Get.Str
 		return func(c *Ctx[E, N]) string { return get(c.Event) }

@@ -42,6 +42,16 @@ type Env[E any, N comparable] struct {
 	Schema    *Schema[E, N]
 	Macros    map[string]ast.Node
 	Variables map[string]Variable[E]
+	// Own are fields, by name, that stand in place of those of the schema:
+	// what is known of a rule while it is compiled.
+	Own map[string]*Field[E, N]
+}
+
+func (e *Env[E, N]) field(path string) (*Field[E, N], bool) {
+	if f, ok := e.Own[path]; ok {
+		return f, true
+	}
+	return e.Schema.Field(path)
 }
 
 // Options of a compilation.
@@ -154,7 +164,7 @@ func IsConstant(name string) bool { return check.IsConstant(name) }
 type view[E any, N comparable] struct{ env *Env[E, N] }
 
 func (v view[E, N]) Field(path string) (*check.Field, bool) {
-	f, ok := v.env.Schema.Field(path)
+	f, ok := v.env.field(path)
 	if !ok {
 		return nil, false
 	}

@@ -6,8 +6,9 @@
 //
 // at is nanoseconds since the epoch or RFC 3339. A field that is absent has
 // its zero value. A field that is computed from others, as a file's name from
-// its path, is computed unless it is given. What clew events --json prints can
-// be read.
+// its path, is computed unless it is given. file.other_paths of a process are
+// the other paths that rules on its path accept. What clew events --json prints
+// can be read.
 package evalfile
 
 import (
@@ -427,7 +428,8 @@ func (d *Decoder) field(e *event.Event, name string, raw json.RawMessage) (func(
 	if pl, rest, ok := d.place(name); ok && (pl.kind == 0 || pl.kind == e.Kind) {
 		return d.ofProcess(pl.at(e), rest, raw)
 	}
-	if f, ok := d.schema.Field(name); ok && f.Kind == "" && f.Iter == "" {
+	if f, ok := d.schema.Field(name); ok && f.Iter == "" && (f.Kind == "" || f.Kind == e.Kind.String()) {
+		// What no part of the event holds is remembered beside it.
 		v, err := parse(seclType(f), raw)
 		if err != nil {
 			return nil, err
@@ -473,6 +475,10 @@ func (d *Decoder) ofProcess(p *event.Process, name string, raw json.RawMessage) 
 		}
 		p.AllArgs = append([]string{argv0}, p.Argv()...)
 		return nil, nil
+	case "file.other_paths":
+		return nil, json.Unmarshal(raw, &p.File.OtherPaths)
+	case "interpreter.file.other_paths":
+		return nil, json.Unmarshal(raw, &p.Interpreter.OtherPaths)
 	}
 	s, ok := d.process[name]
 	if !ok {

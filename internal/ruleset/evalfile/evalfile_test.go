@@ -205,6 +205,10 @@ func TestLists(t *testing.T) {
 	for _, tc := range []struct{ kind, fields, rule string }{
 		{"exec", `"process.ancestors":[{"comm":"a"},{"comm":"b","uid":7}]`, `process.ancestors[A].comm == "b" && process.ancestors[A].uid == 7`},
 		{"exec", `"process.ancestors":[{"file.name":"x","file.path":"/usr/bin/y"}]`, `process.ancestors.file.name == "x"`},
+		{"exec", `"exec.file.path":"/usr/bin/python3.11","exec.file.other_paths":["/usr/bin/python3"]`, `exec.file.name == "python3" && exec.file.path != "/usr/bin/python2"`},
+		{"exec", `"process.ancestors":[{"file.path":"/a"},{"file.path":"/b","file.other_paths":["/c/d"]}]`, `process.ancestors.file.name == "d" && exec.uid == 0`},
+		{"dns", `"dns.question.name":"a.b.example.org"`, `dns.question.name.root_domain == "example.org"`},
+		{"dns", `"dns.question.name":"a.b.example.org","dns.question.name.root_domain":"given.org"`, `dns.question.name.root_domain == "given.org"`},
 		{"ptrace", `"ptrace.tracee.pid":5,"ptrace.tracee.ancestors":[{"comm":"a"},{"comm":"b"}]`, `ptrace.tracee.pid == 5 && ptrace.tracee.ancestors.comm == "b"`},
 		{"signal", `"signal.target.parent.comm":"sshd","signal.type":9`, `signal.type == SIGKILL && signal.target.parent.comm == "sshd"`},
 		{"exec", `"process.user_session.k8s_username":"eve"`, `process.user_session.k8s_username == "eve"`},
