@@ -36,9 +36,7 @@ func (pf *policyFile) place(t text, s ast.Span) (at, end Position) {
 	a := n.Offset(start)
 	b := a
 	if stop := min(s.End, len(t.s)); stop > start {
-		// The end of the last byte, not the place of the next one: that may
-		// be on another line.
-		b = n.Offset(stop-1) + 1
+		b = n.EndOffset(stop)
 	}
 	return pf.position(a), pf.position(b)
 }

@@ -28,6 +28,19 @@ func (n *Node) Offset(i int) int {
 	return n.at[min(max(i, 0), len(n.at)-1)]
 }
 
+// EndOffset tells where in the file the byte before i of a scalar's value
+// ends: where byte i stands, but for line breaks and what is folded with them.
+func (n *Node) EndOffset(i int) int {
+	if i <= 0 {
+		return n.Offset(i)
+	}
+	from, to := n.Offset(i-1), n.Offset(i)
+	if from < to && strings.IndexByte(n.src[from:to], '\n') >= 0 {
+		return from + 1
+	}
+	return to
+}
+
 // Index tells which byte of the value stands at an offset of the file, or the
 // next one after it.
 func (n *Node) Index(off int) int {
