@@ -100,7 +100,7 @@ var fileCalls = []call{
 }
 
 var credCalls = []string{
-	"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid",
+	"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "capset",
 }
 
 // tracepointHooks are the hooks of tracepoint mode.
@@ -112,6 +112,8 @@ func tracepointHooks() []hook {
 		}
 		hooks = append(hooks, hook{"file_tp", c.exit, "sys_exit_" + c.name, c.kinds, c.optional})
 	}
+	hooks = append(hooks, fsmetaCallHooks()...)
+	hooks = append(hooks, kernCallHooks()...)
 	for _, c := range credCalls {
 		hooks = append(hooks,
 			hook{"cred_tp", "enter_cred", "sys_enter_" + c, kCred, false},
@@ -133,9 +135,9 @@ func trampolineHooks() []hook {
 		kinds  kinds
 		progs  []string
 	}{
-		{"file_tr", kOpen, []string{"tr_open"}},
+		{"file_tr", kOpen, []string{"tr_open", "tr_file_open", "tr_open_root"}},
 		{"file_tr", kTrunc, []string{"tr_truncate"}},
-		{"file_tr", kTruncCanary, []string{"tr_ftruncate"}},
+		{"file_tr", kTruncCanary, []string{"tr_ftruncate", "tr_ksys_ftruncate"}},
 		{"file_tr", kChmod, []string{"tr_chmod"}},
 		{"file_tr", kChown, []string{"tr_chown"}},
 		{"file_tr", kUnlink, []string{"hold_unlink", "tr_unlink"}},
@@ -153,6 +155,8 @@ func trampolineHooks() []hook {
 			hooks = append(hooks, hook{object: h.object, prog: p, kinds: h.kinds})
 		}
 	}
+	hooks = append(hooks, fsmetaTrampolineHooks()...)
+	hooks = append(hooks, kernTrampolineHooks()...)
 	return hooks
 }
 

@@ -16,35 +16,38 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	file_trMapBulk         = "bulk"
-	file_trMapCounters     = "counters"
-	file_trMapCritical     = "critical"
-	file_trMapHeld         = "held"
-	file_trMapNames        = "names"
-	file_trMapPending      = "pending"
-	file_trMapPendingIds   = "pending_ids"
-	file_trMapPlan         = "plan"
-	file_trMapScratch      = "scratch"
-	file_trMapSelf         = "self"
-	file_trProgHoldLink    = "hold_link"
-	file_trProgHoldMkdir   = "hold_mkdir"
-	file_trProgHoldRename  = "hold_rename"
-	file_trProgHoldRmdir   = "hold_rmdir"
-	file_trProgHoldSymlink = "hold_symlink"
-	file_trProgHoldUnlink  = "hold_unlink"
-	file_trProgTrChmod     = "tr_chmod"
-	file_trProgTrChown     = "tr_chown"
-	file_trProgTrFtruncate = "tr_ftruncate"
-	file_trProgTrLink      = "tr_link"
-	file_trProgTrMkdir     = "tr_mkdir"
-	file_trProgTrOpen      = "tr_open"
-	file_trProgTrRename    = "tr_rename"
-	file_trProgTrRmdir     = "tr_rmdir"
-	file_trProgTrSymlink   = "tr_symlink"
-	file_trProgTrTruncate  = "tr_truncate"
-	file_trProgTrUnlink    = "tr_unlink"
-	file_trVarCfgAgentTgid = "cfg_agent_tgid"
-	file_trVarCfgWakeBytes = "cfg_wake_bytes"
+	file_trMapBulk             = "bulk"
+	file_trMapCounters         = "counters"
+	file_trMapCritical         = "critical"
+	file_trMapHeld             = "held"
+	file_trMapNames            = "names"
+	file_trMapPending          = "pending"
+	file_trMapPendingIds       = "pending_ids"
+	file_trMapPlan             = "plan"
+	file_trMapScratch          = "scratch"
+	file_trMapSelf             = "self"
+	file_trProgHoldLink        = "hold_link"
+	file_trProgHoldMkdir       = "hold_mkdir"
+	file_trProgHoldRename      = "hold_rename"
+	file_trProgHoldRmdir       = "hold_rmdir"
+	file_trProgHoldSymlink     = "hold_symlink"
+	file_trProgHoldUnlink      = "hold_unlink"
+	file_trProgTrChmod         = "tr_chmod"
+	file_trProgTrChown         = "tr_chown"
+	file_trProgTrFileOpen      = "tr_file_open"
+	file_trProgTrFtruncate     = "tr_ftruncate"
+	file_trProgTrKsysFtruncate = "tr_ksys_ftruncate"
+	file_trProgTrLink          = "tr_link"
+	file_trProgTrMkdir         = "tr_mkdir"
+	file_trProgTrOpen          = "tr_open"
+	file_trProgTrOpenRoot      = "tr_open_root"
+	file_trProgTrRename        = "tr_rename"
+	file_trProgTrRmdir         = "tr_rmdir"
+	file_trProgTrSymlink       = "tr_symlink"
+	file_trProgTrTruncate      = "tr_truncate"
+	file_trProgTrUnlink        = "tr_unlink"
+	file_trVarCfgAgentTgid     = "cfg_agent_tgid"
+	file_trVarCfgWakeBytes     = "cfg_wake_bytes"
 )
 
 // loadFile_tr returns the embedded CollectionSpec for file_tr.
@@ -89,23 +92,26 @@ type file_trSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type file_trProgramSpecs struct {
-	HoldLink    *ebpf.ProgramSpec `ebpf:"hold_link"`
-	HoldMkdir   *ebpf.ProgramSpec `ebpf:"hold_mkdir"`
-	HoldRename  *ebpf.ProgramSpec `ebpf:"hold_rename"`
-	HoldRmdir   *ebpf.ProgramSpec `ebpf:"hold_rmdir"`
-	HoldSymlink *ebpf.ProgramSpec `ebpf:"hold_symlink"`
-	HoldUnlink  *ebpf.ProgramSpec `ebpf:"hold_unlink"`
-	TrChmod     *ebpf.ProgramSpec `ebpf:"tr_chmod"`
-	TrChown     *ebpf.ProgramSpec `ebpf:"tr_chown"`
-	TrFtruncate *ebpf.ProgramSpec `ebpf:"tr_ftruncate"`
-	TrLink      *ebpf.ProgramSpec `ebpf:"tr_link"`
-	TrMkdir     *ebpf.ProgramSpec `ebpf:"tr_mkdir"`
-	TrOpen      *ebpf.ProgramSpec `ebpf:"tr_open"`
-	TrRename    *ebpf.ProgramSpec `ebpf:"tr_rename"`
-	TrRmdir     *ebpf.ProgramSpec `ebpf:"tr_rmdir"`
-	TrSymlink   *ebpf.ProgramSpec `ebpf:"tr_symlink"`
-	TrTruncate  *ebpf.ProgramSpec `ebpf:"tr_truncate"`
-	TrUnlink    *ebpf.ProgramSpec `ebpf:"tr_unlink"`
+	HoldLink        *ebpf.ProgramSpec `ebpf:"hold_link"`
+	HoldMkdir       *ebpf.ProgramSpec `ebpf:"hold_mkdir"`
+	HoldRename      *ebpf.ProgramSpec `ebpf:"hold_rename"`
+	HoldRmdir       *ebpf.ProgramSpec `ebpf:"hold_rmdir"`
+	HoldSymlink     *ebpf.ProgramSpec `ebpf:"hold_symlink"`
+	HoldUnlink      *ebpf.ProgramSpec `ebpf:"hold_unlink"`
+	TrChmod         *ebpf.ProgramSpec `ebpf:"tr_chmod"`
+	TrChown         *ebpf.ProgramSpec `ebpf:"tr_chown"`
+	TrFileOpen      *ebpf.ProgramSpec `ebpf:"tr_file_open"`
+	TrFtruncate     *ebpf.ProgramSpec `ebpf:"tr_ftruncate"`
+	TrKsysFtruncate *ebpf.ProgramSpec `ebpf:"tr_ksys_ftruncate"`
+	TrLink          *ebpf.ProgramSpec `ebpf:"tr_link"`
+	TrMkdir         *ebpf.ProgramSpec `ebpf:"tr_mkdir"`
+	TrOpen          *ebpf.ProgramSpec `ebpf:"tr_open"`
+	TrOpenRoot      *ebpf.ProgramSpec `ebpf:"tr_open_root"`
+	TrRename        *ebpf.ProgramSpec `ebpf:"tr_rename"`
+	TrRmdir         *ebpf.ProgramSpec `ebpf:"tr_rmdir"`
+	TrSymlink       *ebpf.ProgramSpec `ebpf:"tr_symlink"`
+	TrTruncate      *ebpf.ProgramSpec `ebpf:"tr_truncate"`
+	TrUnlink        *ebpf.ProgramSpec `ebpf:"tr_unlink"`
 }
 
 // file_trMapSpecs contains maps before they are loaded into the kernel.
@@ -191,23 +197,26 @@ type file_trVariables struct {
 //
 // It can be passed to loadFile_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type file_trPrograms struct {
-	HoldLink    *ebpf.Program `ebpf:"hold_link"`
-	HoldMkdir   *ebpf.Program `ebpf:"hold_mkdir"`
-	HoldRename  *ebpf.Program `ebpf:"hold_rename"`
-	HoldRmdir   *ebpf.Program `ebpf:"hold_rmdir"`
-	HoldSymlink *ebpf.Program `ebpf:"hold_symlink"`
-	HoldUnlink  *ebpf.Program `ebpf:"hold_unlink"`
-	TrChmod     *ebpf.Program `ebpf:"tr_chmod"`
-	TrChown     *ebpf.Program `ebpf:"tr_chown"`
-	TrFtruncate *ebpf.Program `ebpf:"tr_ftruncate"`
-	TrLink      *ebpf.Program `ebpf:"tr_link"`
-	TrMkdir     *ebpf.Program `ebpf:"tr_mkdir"`
-	TrOpen      *ebpf.Program `ebpf:"tr_open"`
-	TrRename    *ebpf.Program `ebpf:"tr_rename"`
-	TrRmdir     *ebpf.Program `ebpf:"tr_rmdir"`
-	TrSymlink   *ebpf.Program `ebpf:"tr_symlink"`
-	TrTruncate  *ebpf.Program `ebpf:"tr_truncate"`
-	TrUnlink    *ebpf.Program `ebpf:"tr_unlink"`
+	HoldLink        *ebpf.Program `ebpf:"hold_link"`
+	HoldMkdir       *ebpf.Program `ebpf:"hold_mkdir"`
+	HoldRename      *ebpf.Program `ebpf:"hold_rename"`
+	HoldRmdir       *ebpf.Program `ebpf:"hold_rmdir"`
+	HoldSymlink     *ebpf.Program `ebpf:"hold_symlink"`
+	HoldUnlink      *ebpf.Program `ebpf:"hold_unlink"`
+	TrChmod         *ebpf.Program `ebpf:"tr_chmod"`
+	TrChown         *ebpf.Program `ebpf:"tr_chown"`
+	TrFileOpen      *ebpf.Program `ebpf:"tr_file_open"`
+	TrFtruncate     *ebpf.Program `ebpf:"tr_ftruncate"`
+	TrKsysFtruncate *ebpf.Program `ebpf:"tr_ksys_ftruncate"`
+	TrLink          *ebpf.Program `ebpf:"tr_link"`
+	TrMkdir         *ebpf.Program `ebpf:"tr_mkdir"`
+	TrOpen          *ebpf.Program `ebpf:"tr_open"`
+	TrOpenRoot      *ebpf.Program `ebpf:"tr_open_root"`
+	TrRename        *ebpf.Program `ebpf:"tr_rename"`
+	TrRmdir         *ebpf.Program `ebpf:"tr_rmdir"`
+	TrSymlink       *ebpf.Program `ebpf:"tr_symlink"`
+	TrTruncate      *ebpf.Program `ebpf:"tr_truncate"`
+	TrUnlink        *ebpf.Program `ebpf:"tr_unlink"`
 }
 
 func (p *file_trPrograms) Close() error {
@@ -220,10 +229,13 @@ func (p *file_trPrograms) Close() error {
 		p.HoldUnlink,
 		p.TrChmod,
 		p.TrChown,
+		p.TrFileOpen,
 		p.TrFtruncate,
+		p.TrKsysFtruncate,
 		p.TrLink,
 		p.TrMkdir,
 		p.TrOpen,
+		p.TrOpenRoot,
 		p.TrRename,
 		p.TrRmdir,
 		p.TrSymlink,

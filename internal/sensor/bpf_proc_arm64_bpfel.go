@@ -59,8 +59,48 @@ const (
 type procRecAny struct {
 	_   structs.HostLayout
 	Hdr procRecHdr
-	_   [200]byte
+	_   [232]byte
 }
+
+type procRecBpf struct {
+	_          structs.HostLayout
+	Hdr        procRecHdr
+	Retval     int32
+	Flags      uint32
+	Cmd        uint32
+	MapType    uint32
+	ProgType   uint32
+	AttachType uint32
+	Helpers    [4]uint64
+	Tag        [8]uint8
+	MapName    [16]int8
+	ProgName   [16]int8
+}
+
+type procRecCall struct {
+	_           structs.HostLayout
+	Hdr         procRecHdr
+	Retval      int32
+	Flags       uint32
+	A           uint64
+	B           uint64
+	C           uint64
+	D           uint64
+	TargetStart uint64
+	Target      uint32
+	Text        procRecStr
+}
+
+type procRecCallFlag uint32
+
+const (
+	procRecCallFlagRC_USER     procRecCallFlag = 1
+	procRecCallFlagRC_NAME_CUT procRecCallFlag = 2
+	procRecCallFlagRC_TEXT_CUT procRecCallFlag = 4
+	procRecCallFlagRC_OLD_CUT  procRecCallFlag = 8
+	procRecCallFlagRC_MEMORY   procRecCallFlag = 16
+	procRecCallFlagRC_HELPERS  procRecCallFlag = 32
+)
 
 type procRecCanary struct {
 	_     structs.HostLayout
@@ -245,6 +285,66 @@ const (
 	procRecKindREC_KINDS         procRecKind = 64
 )
 
+type procRecMeta struct {
+	_          structs.HostLayout
+	Op         procRecFileop
+	Atime      int64
+	Mtime      int64
+	PipeBefore uint32
+	PipeAfter  uint32
+	Name       procRecStr
+	Pad        uint32
+}
+
+type procRecMmap struct {
+	_         structs.HostLayout
+	Hdr       procRecHdr
+	Retval    int32
+	Flags     uint32
+	Addr      uint64
+	Len       uint64
+	Offset    uint64
+	Prot      uint32
+	MmapFlags uint32
+	File      procRecFile
+}
+
+type procRecModule struct {
+	_      structs.HostLayout
+	Hdr    procRecHdr
+	Retval int32
+	Flags  uint32
+	File   procRecFile
+	Name   procRecStr
+	Args   procRecStr
+}
+
+type procRecMount struct {
+	_       structs.HostLayout
+	Hdr     procRecHdr
+	Retval  int32
+	Opflags uint32
+	Flags   uint64
+	File    procRecFile
+	Root    procRecStr
+	Dir     procRecStr
+	Source  procRecStr
+	Dir2    procRecStr
+	Target  procRecStr
+	Type    procRecStr
+	Pad     procRecStr
+	Mflags  uint32
+}
+
+type procRecMountFlag uint32
+
+const (
+	procRecMountFlagRM_DETACHED procRecMountFlag = 1
+	procRecMountFlagRM_BIND     procRecMountFlag = 2
+	procRecMountFlagRM_MOVED    procRecMountFlag = 4
+	procRecMountFlagRM_FOUND    procRecMountFlag = 8
+)
+
 type procRecNet struct {
 	_        structs.HostLayout
 	Hdr      procRecHdr
@@ -315,6 +415,26 @@ type procRecStr struct {
 	Off uint16
 	Len uint16
 }
+
+type procRecSysctl struct {
+	_        structs.HostLayout
+	Hdr      procRecHdr
+	Write    uint32
+	Flags    uint32
+	Position uint32
+	Name     procRecStr
+	Value    procRecStr
+	Old      procRecStr
+}
+
+type procRecXattrNs uint32
+
+const (
+	procRecXattrNsRX_SECURITY procRecXattrNs = 1
+	procRecXattrNsRX_SYSTEM   procRecXattrNs = 2
+	procRecXattrNsRX_TRUSTED  procRecXattrNs = 4
+	procRecXattrNsRX_USER     procRecXattrNs = 8
+)
 
 // Names of all BPF objects in the ELF.
 //

@@ -20,11 +20,21 @@ object() {
 
 object proc -type rec_any -type rec_hdr -type rec_str -type rec_file -type rec_proc \
 	-type rec_exit -type rec_ids -type rec_cred -type rec_cgroup -type rec_canary \
-	-type rec_fileop -type rec_net -type rec_kind -type rec_hdr_flag -type rec_file_flag -type rec_proc_flag \
+	-type rec_fileop -type rec_meta -type rec_mount -type rec_net -type rec_xattr_ns -type rec_mount_flag -type rec_call -type rec_mmap -type rec_bpf -type rec_module \
+	-type rec_sysctl -type rec_call_flag -type rec_kind -type rec_hdr_flag -type rec_file_flag -type rec_proc_flag \
 	-type rec_op_flag -type fate -type plan_mode -type plan_data -type fate_counts -type name_key
 object file_tp
 object net_tp
 object cred_tp
 object file_tr
+object fsmeta_tp
+object fsmeta_tr
 object net_tr
 object cred_tr
+
+# The names of the maps, cut as the kernel cuts them: rules can leave out what
+# the sensor itself does to them.
+sed -nE 's/^\} ([a-z0-9_]{1,15})[a-z0-9_]* SEC\("\.maps"\);.*/\1/p' bpf/*.h bpf/*.c | LC_ALL=C sort -u >../ruleset/ownmaps.txt
+object kern
+object kern_tp
+object kern_tr

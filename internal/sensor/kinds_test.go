@@ -55,6 +55,10 @@ func helper(what string, args []string) int {
 		return changeIDs(args)
 	case "denied":
 		return denied(args)
+	case "kern":
+		return kernHelper(args)
+	case "denied meta":
+		return deniedMeta(args)
 	}
 	return 99
 }
@@ -161,6 +165,9 @@ func TestKinds(t *testing.T) {
 	sub("cgroup", testCgroup)
 	sub("denied", testDenied)
 	sub("mounts", testMounts)
+	for _, k := range fsmetaTests {
+		sub(k.name, k.f)
+	}
 	sub("canary", func(t *testing.T, w *watch) { w.settle() })
 	w.t = t
 	w.stop()
@@ -805,7 +812,7 @@ func testUnix(t *testing.T, w *watch) {
 	})
 }
 
-func self(t *testing.T) string {
+func self(t testing.TB) string {
 	t.Helper()
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {

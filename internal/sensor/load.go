@@ -47,11 +47,13 @@ const scratchSlots = 2 // SCRATCH_SLOTS in maps.h
 
 func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 	loaders := map[string]func() (*ebpf.CollectionSpec, error){
-		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp,
+		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp, "fsmeta_tp": loadFsmeta_tp,
+		"kern": loadKern, "kern_tp": loadKern_tp,
 	}
 	if mode == Trampoline {
 		loaders = map[string]func() (*ebpf.CollectionSpec, error){
-			"proc": loadProc, "file_tr": loadFile_tr, "net_tr": loadNet_tr, "cred_tr": loadCred_tr,
+			"proc": loadProc, "file_tr": loadFile_tr, "net_tr": loadNet_tr, "cred_tr": loadCred_tr, "fsmeta_tp": loadFsmeta_tp, "fsmeta_tr": loadFsmeta_tr,
+			"kern": loadKern, "kern_tr": loadKern_tr,
 		}
 	}
 	specs := make(map[string]*ebpf.CollectionSpec, len(loaders))
@@ -88,7 +90,12 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 			k.Close()
 		}
 	}()
-	k.hooks = hooksFor(mode)
+	if k.hooks, err = present(hooksFor(mode), specs, k.missing); err != nil {
+		return nil, err
+	}
+	if k.hooks, err = presentTracepoints(k.hooks, specs); err != nil {
+		return nil, err
+	}
 	sizes := map[string]uint32{
 		procMapCritical: ringSize(cfg.CriticalBytes, defaultCriticalBytes),
 		procMapBulk:     ringSize(cfg.BulkBytes, defaultBulkBytes),
@@ -117,9 +124,14 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 			}
 		}
 	}
-	if mode == Tracepoint {
-		if k.trace, err = openTracefs(); err != nil {
+	if k.trace, err = openTracefs(); err != nil {
+		if mode == Tracepoint {
 			return nil, err
+		}
+		for i := range k.hooks {
+			if h := &k.hooks[i]; h.on != "" {
+				k.missing[h.place()] = err.Error()
+			}
 		}
 	}
 	one := uint32(1)
@@ -183,6 +195,8 @@ func (k *kernel) attachOne(h *hook) (io.Closer, error) {
 	switch p.Type() {
 	case ebpf.LSM:
 		return link.AttachLSM(link.LSMOptions{Program: p})
+	case ebpf.CGroupSysctl:
+		return attachSysctl(p)
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	}

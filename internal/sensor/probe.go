@@ -95,7 +95,7 @@ func tryRing() error {
 
 // pickMode is what Auto means here: trampolines where they attach.
 func pickMode() Mode {
-	if tryTracing(ebpf.AttachTraceFExit, "do_filp_open") == nil {
+	if tryTrampolines() == nil {
 		return Trampoline
 	}
 	return Tracepoint
@@ -122,7 +122,7 @@ func Probe() Report {
 	ring := check("ring buffer", tryRing())
 	life := check("scheduler tracepoints", tryTracing(ebpf.AttachTraceRawTp, "sched_process_exec"))
 	iter := check("process iterator", tryIterator())
-	tramp := check("trampolines", tryTracing(ebpf.AttachTraceFExit, "do_filp_open"))
+	tramp := check("trampolines", tryTrampolines())
 	calls := check("system call tracepoints", trySyscall("sys_exit_openat"))
 	// bpf_task_pt_regs, v5.15: the arguments of a call as it ends.
 	regs := check("system call arguments", features.HaveProgramHelper(ebpf.TracePoint, asm.FnTaskPtRegs))
@@ -136,6 +136,21 @@ func Probe() Report {
 	return r
 }
 
+// tryTrampolines attaches to the function that opens files, by any of its names.
+func tryTrampolines() error {
+	err := tryTracing(ebpf.AttachTraceFExit, "do_filp_open")
+	if err == nil {
+		return nil
+	}
+	switch other := tryTracing(ebpf.AttachTraceFExit, "do_file_open"); {
+	case other == nil:
+		return nil
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return other
+	}
+	return err
+}
+
 // byString are kinds of which a tracepoint sees only the caller's string.
 var byString = map[event.Kind]bool{
 	event.KindUnlink: true, event.KindRename: true, event.KindChmod: true, event.KindChown: true, event.KindLink: true,
@@ -143,32 +158,31 @@ var byString = map[event.Kind]bool{
 }
 
 func kindChecks(mode Mode) (out []KindCheck) {
-	have := func(h *hook) error { return nil }
-	if mode == Tracepoint {
-		if t, err := openTracefs(); err == nil {
-			defer t.Close()
-			have = func(h *hook) error {
-				if h.on == "" {
-					return nil
-				}
-				_, err := t.id("syscalls", h.on)
-				return err
-			}
-		}
-	}
+	hooks, missing := hooksFor(mode), map[string]string{}
 	if mode == Trampoline {
-		specs, err := specsFor(mode)
-		if err == nil {
-			have = func(h *hook) error {
-				p := specs[h.object].Programs[h.prog]
-				if p == nil || p.AttachTo == "" || p.AttachType == ebpf.AttachTraceRawTp {
-					return nil
-				}
-				return hasFunction(p.AttachTo)
+		if specs, err := specsFor(mode); err == nil {
+			if there, err := present(hooks, specs, missing); err == nil {
+				hooks = there
 			}
 		}
 	}
-	hooks := hooksFor(mode)
+	calls := func(string) error { return nil }
+	if t, err := openTracefs(); err == nil {
+		defer t.Close()
+		calls = func(name string) error {
+			_, err := t.id("syscalls", name)
+			return err
+		}
+	}
+	have := func(h *hook) error {
+		if h.on != "" {
+			return calls(h.on)
+		}
+		if why := missing[h.place()]; why != "" {
+			return errors.New(why)
+		}
+		return nil
+	}
 	for kind := range recKinds {
 		if recKinds[kind] == nil {
 			continue
@@ -200,6 +214,8 @@ func kindChecks(mode Mode) (out []KindCheck) {
 			c.Status, c.Reason = Impossible, strings.Join(absent, "; ")
 		case len(absent) > 0:
 			c.Status, c.Reason = Degraded, strings.Join(absent, "; ")
+		case notes[mode][c.Kind] != "":
+			c.Status, c.Reason = Degraded, notes[mode][c.Kind]
 		case mode == Tracepoint && byString[c.Kind]:
 			c.Status = Degraded
 			c.Reason = "paths come from the caller's memory; 32-bit system calls and io_uring are not seen"
@@ -218,17 +234,4 @@ func alwaysSeen(k event.Kind) bool {
 		return true
 	}
 	return false
-}
-
-// hasFunction tells whether a function can be attached to by name.
-func hasFunction(name string) error {
-	spec, err := btf.LoadKernelSpec()
-	if err != nil {
-		return err
-	}
-	var f *btf.Func
-	if err := spec.TypeByName(name, &f); err != nil {
-		return fmt.Errorf("kernel function %s: %w", name, err)
-	}
-	return nil
 }

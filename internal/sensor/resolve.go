@@ -69,6 +69,14 @@ func (r *resolver) event(e *event.Event, mntns uint32, nofollow bool) {
 		file(&e.Symlink.File, false)
 	case e.Mkdir != nil && e.Mkdir.Retval == 0:
 		file(&e.Mkdir.File, false)
+	case e.Setxattr != nil:
+		file(&e.Setxattr.File, !nofollow)
+	case e.Removexattr != nil:
+		file(&e.Removexattr.File, !nofollow)
+	case e.Utimes != nil:
+		file(&e.Utimes.File, !nofollow)
+	case e.Chdir != nil:
+		file(&e.Chdir.File, true)
 	}
 }
 

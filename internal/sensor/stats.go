@@ -30,6 +30,10 @@ func lossName(kind procRecKind, f procFate) string {
 
 func critical(k procRecKind) bool {
 	switch k {
+	case procRecKindREC_MOUNT, procRecKindREC_UMOUNT:
+		return true
+	case procRecKindREC_LOAD_MODULE, procRecKindREC_UNLOAD_MODULE:
+		return true
 	case procRecKindREC_FORK, procRecKindREC_EXEC, procRecKindREC_EXIT, procRecKindREC_CRED, procRecKindREC_CGROUP:
 		return true
 	}

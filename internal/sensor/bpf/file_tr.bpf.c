@@ -7,36 +7,12 @@
  * Not seen: calls refused while a path was still being walked, except opens.
  */
 #include "file.h"
-#include <bpf/bpf_tracing.h>
+#include "tramp.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* An error, or 0, out of what a function returned: an int or a pointer. */
-static __always_inline long result(u64 ret)
-{
-	u32 high = ret >> 32;
-	s32 low = ret;
-
-	if ((high == 0 || high == 0xffffffff) && low < 0 && low >= -4095)
-		return low;
-	return 0;
-}
-
-/* An argument as a number: typed pointers may not go to where numbers do. */
-#define number(n)                                                                                  \
-	({                                                                                         \
-		u64 v_ = 0;                                                                        \
-		bpf_probe_read_kernel(&v_, sizeof(v_), &ctx[n]);                                   \
-		v_;                                                                                \
-	})
-
-/*
- * do_filp_open (v3.x to now): open, openat, openat2, creat, io_uring's, and
- * exec's, which are left out. Returns a file or an error. The name is the
- * kernel's copy. Costs about 60 ns per open.
- */
-SEC("fexit/do_filp_open")
-int BPF_PROG(tr_open, int dfd, struct filename *name, struct open_flags *op, struct file *ret)
+/* A file that was opened, or an error. The name is the kernel's copy. */
+static __always_inline int observe_filp(s32 dfd, u64 name, struct open_flags *op, u64 ret)
 {
 	struct open_args a = {};
 	struct task_struct *t;
@@ -49,7 +25,7 @@ int BPF_PROG(tr_open, int dfd, struct filename *name, struct open_flags *op, str
 	if (flags & FMODE_EXEC_FLAG)
 		return 0;
 	fate(REC_OPEN, FATE_SEEN);
-	f = (struct file *)number(3);
+	f = (struct file *)ret;
 	if ((u64)f >= (u64)-4095) {
 		err = (long)f;
 		f = NULL;
@@ -77,8 +53,41 @@ int BPF_PROG(tr_open, int dfd, struct filename *name, struct open_flags *op, str
 	a.flags = flags;
 	a.mode = op->mode & 07777;
 	a.dirfd = dfd;
-	a.path = (u64)BPF_CORE_READ(name, name);
+	a.path = name;
 	return report_open(t, f, &a, err, by_name);
+}
+
+/*
+ * do_filp_open (v3.x to v7.0), do_file_open (since): open, openat, openat2,
+ * creat, io_uring's, and exec's, which are left out. Costs about 60 ns per open.
+ */
+SEC("fexit/do_filp_open")
+int BPF_PROG(tr_open, int dfd, struct filename *name, struct open_flags *op)
+{
+	return observe_filp(dfd, (u64)BPF_CORE_READ(name, name), op, number(3));
+}
+
+SEC("fexit/do_file_open")
+int BPF_PROG(tr_file_open, int dfd, struct filename *name, struct open_flags *op)
+{
+	return observe_filp(dfd, (u64)BPF_CORE_READ(name, name), op, number(3));
+}
+
+/*
+ * do_file_open_root: (path, name, flags) since v5.14 (ffb37ca3bd16):
+ * open_by_handle_at, and the kernel's own. A handle names no path, so that a
+ * failure would tell nothing.
+ */
+SEC("fexit/do_file_open_root")
+int BPF_PROG(tr_open_root, struct path *root, const char *name, struct open_flags *op)
+{
+	u64 ret = number(3);
+
+	if (ret >= (u64)-4095) {
+		fate(REC_OPEN, FATE_SEEN);
+		return fate(REC_OPEN, FATE_RESULT);
+	}
+	return observe_filp(AT_FDCWD_, 0, op, ret);
 }
 
 /* One object that the kernel has at hand; filtered by its name. */
@@ -130,18 +139,29 @@ int BPF_PROG(tr_truncate, struct path *path, s64 length, long ret)
 }
 
 /*
- * do_sys_ftruncate (v4.17 to now): truncate by descriptor. Also the way of
- * canaries: the agent truncates descriptor -1 to a nonce, which fails.
+ * Truncate by descriptor. Also the way of canaries: the agent truncates
+ * descriptor -1 to a nonce, which fails.
  */
-SEC("fexit/do_sys_ftruncate")
-int BPF_PROG(tr_ftruncate, u32 fd, s64 length, int small, long ret)
+static __always_inline int observe_ftruncate(u32 fd, s64 length, long err)
 {
 	struct pending a = {.length = length, .flags = O_WRONLY_ | O_TRUNC_};
-	long err = result(ret);
 
 	if (fd == (u32)-1 && err == -EBADF_ && bpf_get_current_pid_tgid() >> 32 == cfg_agent_tgid)
 		return send_canary(length);
 	return observe_fd(REC_TRUNCATE, &a, fd, err);
+}
+
+/* do_sys_ftruncate (v4.17 to v7.0), ksys_ftruncate (since). */
+SEC("fexit/do_sys_ftruncate")
+int BPF_PROG(tr_ftruncate, u32 fd, s64 length)
+{
+	return observe_ftruncate(fd, length, result(number(3)));
+}
+
+SEC("fexit/ksys_ftruncate")
+int BPF_PROG(tr_ksys_ftruncate, u32 fd, s64 length)
+{
+	return observe_ftruncate(fd, length, result(number(3)));
 }
 
 /*

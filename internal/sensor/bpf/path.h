@@ -8,6 +8,21 @@
 #define PATH_STEPS 64
 #define PATH_MAX_BYTES 4096
 
+/* As include/uapi/linux/nsfs.h has it. */
+#define MNT_NS_ANON_INO 0xeffffff7
+
+/*
+ * Whether a mount belongs to an anonymous namespace: it was made by fsmount or
+ * open_tree and attached nowhere. Such a namespace has no inode number, or
+ * since v6.18 (nstree: assign fixed ids) always the same one.
+ */
+static __always_inline bool anonymous(struct mount *m)
+{
+	u32 inum = BPF_CORE_READ(m, mnt_ns, ns.inum);
+
+	return !inum || inum == MNT_NS_ANON_INO;
+}
+
 /*
  * Appends the names from a dentry up to the root of its mount namespace, leaf
  * first. Crosses mounts by their mount points. Deeper than PATH_STEPS, or
@@ -46,7 +61,7 @@ SUBPROG int put_path(struct scratch *s, struct rec_str *out, u16 *flags, u64 vfs
 				/* an internal mount (memfd, pipe) is its own root, too */
 				u64 ns = (u64)BPF_CORE_READ(m, mnt_ns);
 
-				if (!ns || ns >= (u64)-4096) {
+				if (!ns || ns >= (u64)-4096 || anonymous(m)) {
 					*flags |= RF_DETACHED;
 					if (off == begin) {
 						name = BPF_CORE_READ(d, d_name.name);

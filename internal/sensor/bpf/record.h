@@ -253,6 +253,136 @@ struct rec_net {
 };
 _Static_assert(sizeof(struct rec_net) == 168, "rec_net");
 
+/* rec_meta.op.flags of extended attributes: the name's namespace, so that the plan can ask for one. */
+enum rec_xattr_ns {
+	RX_SECURITY = 1,
+	RX_SYSTEM = 2,
+	RX_TRUSTED = 4,
+	RX_USER = 8,
+};
+
+#define TIME_NOW 0
+#define TIME_OMITTED (-1)
+
+/* What is done to a file beside its content and name: chdir, extended attributes, times, splice. */
+struct rec_meta {
+	struct rec_fileop op;
+	s64 atime; /* asked for, ns since the epoch, or TIME_* */
+	s64 mtime;
+	u32 pipe_before; /* flags of the pipe's last buffer */
+	u32 pipe_after;
+	struct rec_str name; /* of the attribute */
+	u32 pad;
+};
+_Static_assert(sizeof(struct rec_meta) == 344, "rec_meta");
+
+/* rec_mount.mflags */
+enum rec_mount_flag {
+	RM_DETACHED = 1, /* made, and attached to no directory */
+	RM_BIND = 2,
+	RM_MOVED = 4, /* was attached elsewhere, or nowhere, before */
+	RM_FOUND = 8, /* `file` is the mount that was made, and `root` its root */
+};
+
+/*
+ * mount and umount. `file` is the root of the mount as it is seen from the
+ * namespace, so its path is the mount point. What was asked for is `source`
+ * below `dir` on `target` below `dir2`.
+ */
+struct rec_mount {
+	struct rec_hdr hdr;
+	s32 retval;
+	u32 opflags;
+	u64 flags; /* of the call */
+	struct rec_file file;
+	struct rec_str root; /* the mount's root inside its file system, names leaf first */
+	struct rec_str dir;
+	struct rec_str source;
+	struct rec_str dir2;
+	struct rec_str target;
+	struct rec_str type; /* given */
+	struct rec_str pad;
+	u32 mflags;
+};
+_Static_assert(sizeof(struct rec_mount) == 232, "rec_mount");
+
+/* rec_call.flags, and those of the records below */
+enum rec_call_flag {
+	RC_USER = 1, /* something of it is what the caller's memory said as the call ended */
+	RC_NAME_CUT = 2,
+	RC_TEXT_CUT = 4, /* of the arguments, or the new value */
+	RC_OLD_CUT = 8, /* of the value before */
+	RC_MEMORY = 16, /* the module came from memory */
+	RC_HELPERS = 32, /* the helper functions are known */
+};
+
+/*
+ * Calls that are about numbers and perhaps another process. What the numbers
+ * are is said where they are filled in (kern.h).
+ */
+struct rec_call {
+	struct rec_hdr hdr;
+	s32 retval;
+	u32 flags;
+	u64 a;
+	u64 b;
+	u64 c;
+	u64 d;
+	u64 target_start;
+	u32 target; /* thread group, 0 when it is not known */
+	struct rec_str text;
+};
+_Static_assert(sizeof(struct rec_call) == 168, "rec_call");
+
+struct rec_mmap {
+	struct rec_hdr hdr;
+	s32 retval;
+	u32 flags;
+	u64 addr;
+	u64 len;
+	u64 offset;
+	u32 prot;
+	u32 mmap_flags;
+	struct rec_file file;
+};
+_Static_assert(sizeof(struct rec_mmap) == 224, "rec_mmap");
+
+struct rec_bpf {
+	struct rec_hdr hdr;
+	s32 retval;
+	u32 flags;
+	u32 cmd;
+	u32 map_type;
+	u32 prog_type;
+	u32 attach_type;
+	u64 helpers[4]; /* a bit for each */
+	u8 tag[8];
+	char map_name[16];
+	char prog_name[16];
+};
+_Static_assert(sizeof(struct rec_bpf) == 208, "rec_bpf");
+
+struct rec_module {
+	struct rec_hdr hdr;
+	s32 retval;
+	u32 flags;
+	struct rec_file file;
+	struct rec_str name;
+	struct rec_str args;
+};
+_Static_assert(sizeof(struct rec_module) == 200, "rec_module");
+
+struct rec_sysctl {
+	struct rec_hdr hdr;
+	u32 write;
+	u32 flags;
+	u32 position;
+	struct rec_str name;
+	struct rec_str value;
+	struct rec_str old;
+};
+_Static_assert(sizeof(struct rec_sysctl) == 136, "rec_sysctl");
+
 /* Names every record in BTF, so that the decoder's test can compare layouts. */
 union rec_any {
 	struct rec_hdr hdr;
@@ -263,12 +393,22 @@ union rec_any {
 	struct rec_canary canary;
 	struct rec_fileop fileop;
 	struct rec_net net;
+	struct rec_call call;
+	struct rec_mmap mmap;
+	struct rec_bpf bpf;
+	struct rec_module module;
+	struct rec_sysctl sysctl;
 	struct rec_ids ids;
+	struct rec_meta meta;
+	struct rec_mount mount;
+	enum rec_xattr_ns xattr_ns;
+	enum rec_mount_flag mount_flag;
 	enum rec_kind kind;
 	enum rec_hdr_flag hdr_flag;
 	enum rec_file_flag file_flag;
 	enum rec_proc_flag proc_flag;
 	enum rec_op_flag op_flag;
+	enum rec_call_flag call_flag;
 	enum fate fate;
 };
 
