@@ -5,6 +5,7 @@
 package backtest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -130,8 +131,11 @@ type seen struct {
 
 // An evaluation evaluates the rules for one host. It is a pipeline.Rules.
 type evaluation struct {
-	// all finds every match, live those that would have been signals.
+	// all finds every match, live those that would have been signals. Where
+	// no rule leaves anything behind for later events, apart tells, live need
+	// not see those that match nothing.
 	all, live *ruleset.Set
+	apart     bool
 	agent     [16]byte
 	now       func() time.Time
 
@@ -156,6 +160,10 @@ func newEvaluation(load Load, facts ruleset.Facts, agent string, now func() time
 	if id, err := uuid.Parse(agent); err == nil {
 		e.agent = id
 	}
+	e.apart = !slices.ContainsFunc(all.Rules(), func(r *ruleset.Rule) bool {
+		sets := slices.ContainsFunc(r.Actions, func(a ruleset.Action) bool { return a.Set != nil })
+		return sets || all.Pattern(r) != ""
+	})
 	return e, report, nil
 }
 
@@ -181,6 +189,9 @@ func (e *evaluation) Eval(ev *event.Event, out []event.Signal) []event.Signal {
 		if len(s.examples) < maxExamples {
 			s.examples = append(s.examples, event.EventID(e.agent, ev.Ref()))
 		}
+	}
+	if e.apart && len(e.matches) == 0 {
+		return out
 	}
 	e.matches = e.live.Eval(ev, e.matches[:0])
 	for _, m := range e.matches {
