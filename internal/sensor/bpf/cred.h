@@ -18,7 +18,9 @@ static __always_inline int report_cred(struct rec_ids *before, struct rec_ids *a
 	if (before->uid == after->uid && before->euid == after->euid &&
 	    before->suid == after->suid && before->fsuid == after->fsuid &&
 	    before->gid == after->gid && before->egid == after->egid &&
-	    before->sgid == after->sgid && before->fsgid == after->fsgid)
+	    before->sgid == after->sgid && before->fsgid == after->fsgid &&
+	    before->cap_effective == after->cap_effective &&
+	    before->cap_permitted == after->cap_permitted)
 		return fate(REC_CRED, FATE_UNCHANGED);
 	p = the_plan();
 	if (!p || p->mode[REC_CRED] == PLAN_OFF)

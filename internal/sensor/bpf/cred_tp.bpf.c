@@ -2,7 +2,7 @@
 /*
  * Credentials by per-system-call tracepoints: kept at entry, compared at exit.
  * One pair of programs serves setuid, setgid, setreuid, setregid, setresuid,
- * setresgid, setfsuid and setfsgid. Not seen: 32-bit system calls. A change by
+ * setresgid, setfsuid, setfsgid and capset. Not seen: 32-bit system calls. A change by
  * exec of a set-user-id file is in the exec record. Costs nothing elsewhere.
  */
 #include "cred.h"

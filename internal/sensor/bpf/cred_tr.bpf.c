@@ -9,6 +9,16 @@ struct task_struct___exec {
 	unsigned int in_execve : 1;
 } __attribute__((preserve_access_index));
 
+struct user_namespace;
+struct cred___ns {
+	struct user_namespace *user_ns;
+} __attribute__((preserve_access_index));
+
+static __always_inline u64 user_ns_of(u64 cred)
+{
+	return (u64)BPF_CORE_READ((struct cred___ns *)cred, user_ns);
+}
+
 /*
  * commit_creds (v2.6.29 to now): the one place where a task's credentials
  * change, whatever the way; it cannot fail. An exec of a set-user-id file comes
@@ -26,5 +36,10 @@ int BPF_PROG(tr_cred)
 		return 0;
 	fill_ids(&before, BPF_CORE_READ(t, cred));
 	fill_ids(&after, (struct cred *)ctx[0]);
+	/* capabilities of another user namespace say nothing about those here */
+	if (user_ns_of((u64)BPF_CORE_READ(t, cred)) != user_ns_of(ctx[0])) {
+		after.cap_effective = before.cap_effective;
+		after.cap_permitted = before.cap_permitted;
+	}
 	return report_cred(&before, &after);
 }
