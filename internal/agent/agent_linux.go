@@ -176,6 +176,7 @@ func (a *Agent) work(ctx context.Context, dir *dataDir, cfg engineConfig, starte
 			s := session{start: start, mode: cfg.mode, reason: cfg.reason}
 			if cfg.live {
 				s.mode = start.Mode
+				a.reduce(dir)
 			}
 			started <- s
 		}

@@ -28,7 +28,7 @@ import (
 	"github.com/clewsec/clew/internal/server/ingest"
 	"github.com/clewsec/clew/internal/server/live"
 	"github.com/clewsec/clew/internal/server/page"
-	"github.com/clewsec/clew/internal/server/sandbox"
+	"github.com/clewsec/clew/internal/sandbox"
 	"github.com/clewsec/clew/internal/store"
 	"github.com/clewsec/clew/internal/store/sqlite"
 )

@@ -641,3 +641,58 @@ func post(t *testing.T, address, path string, header map[string]string) *http.Re
 	_ = json.NewDecoder(res.Body).Decode(&body)
 	return res
 }
+
+// TestAgentGivesUpPrivileges looks at the agent from outside: every thread of
+// it has what watching takes, and can get no more.
+func TestAgentGivesUpPrivileges(t *testing.T) {
+	c, status := watching(t)
+	const bpf, sysModule, sysRawio, sysBoot, sysTime, mknod, setpcap = 39, 16, 17, 22, 25, 27, 8
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", c.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := processStatus(t, tid)
+		if fields["NoNewPrivs"] != "1" || fields["Seccomp"] != "2" {
+			t.Errorf("thread %d: NoNewPrivs %s, Seccomp %s", tid, fields["NoNewPrivs"], fields["Seccomp"])
+		}
+		for _, key := range []string{"CapPrm", "CapEff", "CapBnd"} {
+			set, err := strconv.ParseUint(fields[key], 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if set&(1<<bpf) == 0 {
+				t.Errorf("thread %d: %s %s lacks CAP_BPF", tid, key, fields[key])
+			}
+			for _, c := range []int{sysModule, sysRawio, sysBoot, sysTime, mknod, setpcap} {
+				if set&(1<<c) != 0 {
+					t.Errorf("thread %d: %s %s has capability %d", tid, key, fields[key], c)
+				}
+			}
+		}
+	}
+	// A server that comes back is started by the agent as it is now.
+	if err := syscall.Kill(status.Server.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("no server came back"))
+	defer cancel()
+	if err := proc.Until(ctx, func() (bool, error) {
+		pid, err := server(c)
+		return err == nil && pid != 0 && pid != status.Server.Pid, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := c.WaitOK(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, err := strconv.ParseUint(processStatus(t, after.Server.Pid)["CapBnd"], 16, 64)
+	if err != nil || bound&(1<<sysModule) != 0 {
+		t.Errorf("the server's bounding set is %x (%v)", bound, err)
+	}
+}

@@ -5,12 +5,13 @@ package sandbox
 import (
 	"encoding/binary"
 	"encoding/json"
-
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -24,7 +25,12 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envChild) != "" {
+	switch os.Getenv(envChild) {
+	case "reduce":
+		reduced()
+		return
+	case "":
+	default:
 		child()
 		return
 	}
@@ -147,6 +153,84 @@ func TestEnter(t *testing.T) {
 	}
 }
 
+// reduced is a child that stays root and keeps little.
+func reduced() {
+	f := finding{Tried: map[string]string{}}
+	try := func(name string, err error) {
+		f.Tried[name] = ""
+		if err != nil {
+			f.Tried[name] = err.Error()
+		}
+	}
+	var err error
+	f.Report, err = Reduce(Reduction{
+		Capabilities: []uintptr{unix.CAP_KILL, unix.CAP_PERFMON},
+		Calls:        []uintptr{unix.SYS_EXECVE},
+	})
+	if err != nil {
+		f.Err = err.Error()
+	}
+	tasks, err := os.ReadDir("/proc/self/task")
+	try("proc", err)
+	f.Threads = len(tasks)
+	want := fmt.Sprintf("%016x", uint64(1)<<unix.CAP_KILL|1<<unix.CAP_PERFMON)
+	for _, task := range tasks {
+		status, err := os.ReadFile("/proc/self/task/" + task.Name() + "/status")
+		try("status", err)
+		for line := range strings.Lines(string(status)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+			switch {
+			case (name == "CapPrm" || name == "CapEff" || name == "CapBnd") && value != want,
+				name == "CapInh" && strings.Trim(value, "0") != "":
+				f.Err += fmt.Sprintf("thread %s has %s; ", task.Name(), strings.TrimSpace(line))
+			}
+		}
+	}
+	out, err := exec.Command("grep", "CapEff", "/proc/self/status").Output()
+	try("exec", err)
+	f.Tried["its program has "+strings.TrimSpace(string(out))] = ""
+	try("mount", unix.Mount("none", "/mnt", "tmpfs", 0, ""))
+	try("ptrace", unix.PtraceAttach(os.Getppid()))
+	try("hostname", unix.Sethostname([]byte("other")))
+	try("chown", os.Chown("/proc/self", 1, 1))
+	if err := json.NewEncoder(os.Stdout).Encode(f); err != nil {
+		panic(err)
+	}
+}
+
+func TestReduce(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("takes root: only root has capabilities to give up")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), envChild+"=reduce")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f finding
+	if err := json.Unmarshal(out, &f); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if f.Err != "" || f.Report.UID != 0 || !f.Report.Seccomp || f.Threads < 2 {
+		t.Errorf("%+v", f)
+	}
+	for name, err := range f.Tried {
+		refused := slices.Contains([]string{"mount", "ptrace", "hostname", "chown"}, name)
+		if refused != (err != "") {
+			t.Errorf("%s: %q", name, err)
+		}
+	}
+	if _, ok := f.Tried[fmt.Sprintf("its program has CapEff:\t%016x", uint64(1)<<unix.CAP_KILL|1<<unix.CAP_PERFMON)]; !ok {
+		t.Errorf("what it starts: %v", f.Tried)
+	}
+}
+
 func TestBecomeRoot(t *testing.T) {
 	if err := Become(0, 0); err == nil {
 		t.Error("became root")
@@ -156,7 +240,7 @@ func TestBecomeRoot(t *testing.T) {
 // TestProgram runs the filter in a virtual machine for classic BPF.
 func TestProgram(t *testing.T) {
 	raw := make([]bpf.RawInstruction, 0, 64)
-	for _, f := range program(unix.AUDIT_ARCH_X86_64) {
+	for _, f := range program(unix.AUDIT_ARCH_X86_64, denied) {
 		raw = append(raw, bpf.RawInstruction{Op: f.Code, Jt: f.Jt, Jf: f.Jf, K: f.K})
 	}
 	insns, ok := bpf.Disassemble(raw)

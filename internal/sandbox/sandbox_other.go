@@ -9,3 +9,8 @@ func Become(uint32, uint32) error { return fmt.Errorf("give up root: %w", ErrNot
 
 // Enter cannot sandbox here.
 func Enter(Config) (Report, error) { return Report{}, fmt.Errorf("sandbox: %w", ErrNotSupported) }
+
+// Reduce cannot take anything away here.
+func Reduce(Reduction) (Report, error) {
+	return Report{}, fmt.Errorf("sandbox: %w", ErrNotSupported)
+}

@@ -1,9 +1,13 @@
-// Package sandbox makes the server harmless: a process without root, without
-// capabilities and without a way to get any, that sees few files and may not
-// make the system calls that attacks need.
+// Package sandbox takes from a process what it does not need.
 //
-// The server reads what agents on hostile hosts send and answers browsers. If
-// someone takes it over, what they have is the server's own data.
+// The server is made harmless by Enter: a process without root, without
+// capabilities and without a way to get any, that sees few files and may not
+// make the system calls that attacks need. It reads what agents on hostile
+// hosts send and answers browsers; if someone takes it over, what they have is
+// the server's own data.
+//
+// The agent must stay root to watch. Reduce leaves it the capabilities and
+// system calls that watching takes.
 package sandbox
 
 import "errors"
@@ -15,6 +19,12 @@ type Config struct {
 
 	ReadWrite []string // folders; they must exist
 	ReadOnly  []string // files and folders; what does not exist is left out
+}
+
+// A Reduction says what a process that stays root keeps.
+type Reduction struct {
+	Capabilities []uintptr // numbers, as CAP_BPF; all others go for good
+	Calls        []uintptr // system calls of those that are otherwise refused
 }
 
 // A Report says what is in force.

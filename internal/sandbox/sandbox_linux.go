@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,10 +57,67 @@ func Enter(cfg Config) (Report, error) {
 	if err := restrictFiles(cfg, &r); err != nil {
 		return r, err
 	}
-	if err := filterCalls(&r); err != nil {
+	if err := filterCalls(&r, denied); err != nil {
 		return r, err
 	}
 	return r, nil
+}
+
+// Reduce takes from a process that stays root, and from all it will start, the
+// capabilities and the system calls that it does not keep. Files and the
+// network stay open to it. What fails halfway leaves the process with less, and
+// is told.
+func Reduce(keep Reduction) (Report, error) {
+	r := Report{UID: uint32(os.Getuid())}
+	if err := keepCapabilities(keep.Capabilities); err != nil {
+		return r, fmt.Errorf("sandbox: %w", err)
+	}
+	if err := allThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+		return r, fmt.Errorf("sandbox: no_new_privs: %w", err)
+	}
+	deny := slices.DeleteFunc(slices.Clone(denied), func(call uintptr) bool { return slices.Contains(keep.Calls, call) })
+	if err := filterCalls(&r, deny); err != nil {
+		return r, err
+	}
+	return r, nil
+}
+
+// keepCapabilities drops all capabilities but some, from what the process has
+// and from what it may ever get.
+func keepCapabilities(keep []uintptr) error {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	// The bounding set first: to change it takes a capability.
+	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+		if slices.Contains(keep, c) {
+			continue
+		}
+		switch err := allThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); {
+		case errors.Is(err, unix.EINVAL): // not one of this kernel's
+		case err != nil:
+			return fmt.Errorf("drop capability %d for good: %w", c, err)
+		}
+	}
+	var mask [2]uint32
+	for _, c := range keep {
+		mask[c/32] |= 1 << (c % 32)
+	}
+	for i := range data {
+		data[i].Effective &= mask[i]
+		data[i].Permitted &= mask[i]
+		data[i].Inheritable = 0
+	}
+	header = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	err := allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
+	runtime.KeepAlive(&header)
+	runtime.KeepAlive(&data)
+	if err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return nil
 }
 
 func restrictFiles(cfg Config, r *Report) error {
@@ -133,7 +191,7 @@ func allThreads(call, a, b, c uintptr) error {
 	return nil
 }
 
-// denied are the system calls that the server never makes and attacks like:
+// denied are the system calls that a server never makes and attacks like:
 // starting programs, looking into other processes, changing the kernel or what
 // a namespace sees.
 var denied = []uintptr{
@@ -165,7 +223,7 @@ const (
 
 // program is the filter: what is denied, and every foreign calling convention,
 // gets EPERM, the rest passes.
-func program(arch uint32) []unix.SockFilter {
+func program(arch uint32, denied []uintptr) []unix.SockFilter {
 	load := func(off uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: off}
 	}
@@ -186,13 +244,13 @@ func program(arch uint32) []unix.SockFilter {
 	)
 }
 
-func filterCalls(r *Report) error {
+func filterCalls(r *Report, denied []uintptr) error {
 	arch, ok := auditArch[runtime.GOARCH]
 	if !ok {
 		r.Weaknesses = append(r.Weaknesses, "no system call filter for "+runtime.GOARCH)
 		return nil
 	}
-	prog := program(arch)
+	prog := program(arch, denied)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	failed, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog)))
 	runtime.KeepAlive(prog)
