@@ -122,17 +122,30 @@ func (p *Plan) Record() *event.FilterPlan {
 // O_APPEND. The same numbers on amd64 and arm64 (asm-generic/fcntl.h).
 const OpenWrite = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000
 
+// The namespaces of an extended attribute, as flags of setxattr and
+// removexattr.
+const (
+	XattrSecurity = 1 << iota
+	XattrSystem
+	XattrTrusted
+	XattrUser
+)
+
 // Baseline is what leaves the kernel whatever the rules are: process life,
-// credentials, control group moves, connections, and every change of a file.
+// credentials, control group moves, connections, mounts, every change of a
+// file, and of what decides over its rights.
 func Baseline() Plan {
 	var p Plan
 	for _, k := range []event.Kind{
 		event.KindFork, event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite,
 		event.KindConnect, event.KindAccept, event.KindBind,
 		event.KindUnlink, event.KindRename, event.KindChmod, event.KindChown, event.KindLink, event.KindSymlink,
+		event.KindMount, event.KindUmount,
 	} {
 		p.Kinds[k].Mode = All
 	}
 	p.Kinds[event.KindOpen] = Kind{Mode: Filtered, FlagsAny: OpenWrite}
+	p.Kinds[event.KindSetxattr] = Kind{Mode: Filtered, FlagsAny: XattrSecurity}
+	p.Kinds[event.KindRemovexattr] = Kind{Mode: Filtered, FlagsAny: XattrSecurity}
 	return p
 }

@@ -330,8 +330,13 @@ func (p *Pipeline) keep(ev *event.Event) string {
 		return KeptHot
 	}
 	switch ev.Kind {
-	case event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite, event.KindBind:
+	case event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite, event.KindBind,
+		event.KindMount, event.KindUmount:
 		return KeptBaseline
+	case event.KindSetxattr:
+		return securityAttribute(ev.Setxattr.DestinationName)
+	case event.KindRemovexattr:
+		return securityAttribute(ev.Removexattr.DestinationName)
 	case event.KindConnect:
 		return p.firstPeer(ev, &ev.Connect.Addr)
 	case event.KindAccept:
@@ -357,6 +362,15 @@ func (p *Pipeline) keep(ev *event.Event) string {
 		return p.watched(ev.Mkdir.File.Path)
 	case event.KindRmdir:
 		return p.watched(ev.Rmdir.File.Path)
+	}
+	return ""
+}
+
+// securityAttribute keeps changes of what the kernel decides rights by: file
+// capabilities, labels, signatures.
+func securityAttribute(name string) string {
+	if strings.HasPrefix(name, "security.") {
+		return KeptBaseline
 	}
 	return ""
 }

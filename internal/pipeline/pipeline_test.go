@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -268,6 +269,27 @@ func TestRestart(t *testing.T) {
 	}
 	if !linked {
 		t.Error("a file written before the restart and executed after it made no link")
+	}
+}
+
+// TestBaseline keeps what is rare and decides over the rights of others, in a
+// context that nothing has happened in.
+func TestBaseline(t *testing.T) {
+	b, init := streamtest.New()
+	p := b.Spawn(init, "/usr/bin/quiet", []string{"quiet"})
+	b.Mount(p, "/mnt", "tmpfs")
+	b.Umount(p, "/mnt")
+	b.Setxattr(p, "/usr/bin/a", "security.capability")
+	b.Setxattr(p, "/usr/bin/b", "user.comment")
+	out, _ := run(t, b.Records)
+	var got []string
+	for _, r := range out {
+		if e := r.Event; e != nil && e.Kind != event.KindExec {
+			got = append(got, e.Kind.String()+" "+e.Reasons[0])
+		}
+	}
+	if want := []string{"mount baseline", "umount baseline", "setxattr baseline"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
 	}
 }
 

@@ -148,6 +148,24 @@ func (b *Builder) Connect(p *Proc, addr string) {
 	})
 }
 
+// Mount and Umount change what is at a directory.
+func (b *Builder) Mount(p *Proc, at, fs string) {
+	b.event(p, event.KindMount, func(ev *event.Event) {
+		ev.Mount = &event.Mount{MountpointPath: at, FSType: fs, RootPath: "/"}
+	})
+}
+
+func (b *Builder) Umount(p *Proc, at string) {
+	b.event(p, event.KindUmount, func(ev *event.Event) { ev.Umount = &event.Umount{MountpointPath: at} })
+}
+
+// Setxattr sets an extended attribute.
+func (b *Builder) Setxattr(p *Proc, path, name string) {
+	b.event(p, event.KindSetxattr, func(ev *event.Event) {
+		ev.Setxattr = &event.Setxattr{File: b.File(path), DestinationName: name}
+	})
+}
+
 // Lost says that events are missing.
 func (b *Builder) Lost(k event.Kind, reason string, n uint64) {
 	b.add(&event.StreamRecord{Lost: &event.Lost{Kind: k, Reason: reason, Count: n, Where: "kernel"}})
