@@ -13,7 +13,7 @@ func newRulesCmd() *cobra.Command {
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newRulesBacktestCmd(), newRulesCheckCmd(), newRulesEvalCmd(), newRulesExplainCmd(), newRulesFmtCmd(), newRulesLintCmd(), newRulesSchemaCmd(), newRulesTestCmd())
+	cmd.AddCommand(newRulesBacktestCmd(), newRulesCheckCmd(), newRulesEvalCmd(), newRulesExplainCmd(), newRulesFmtCmd(), newRulesLintCmd(), newRulesLSPCmd(), newRulesSchemaCmd(), newRulesTestCmd())
 	return cmd
 }
 
