@@ -14,6 +14,7 @@ import (
 // alwaysKept are the kinds of event that agents keep each of.
 var alwaysKept = []event.Kind{
 	event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite, event.KindBind,
+	event.KindMount, event.KindUmount,
 }
 
 // openWrites are the flags of open of which one makes an event a change.
@@ -39,6 +40,9 @@ func keptWhole(c *ruleset.Condition) bool {
 	if slices.Contains(alwaysKept, c.Kind) {
 		return true
 	}
+	if c.Kind == event.KindSetxattr || c.Kind == event.KindRemovexattr {
+		return implies(c.Expr, func(e *check.Expr) bool { return security(e, c.Kind.String()+".file.destination.") })
+	}
 	fields := changed[c.Kind]
 	if fields == nil || !implies(c.Expr, func(e *check.Expr) bool { return belowRoots(e, fields) }) {
 		return false
@@ -54,6 +58,8 @@ func keptWords(k event.Kind) string {
 		return "kept is the first connection of a process with each peer" + signals
 	case k == event.KindOpen:
 		return "kept are opens for writing below watched directories" + signals
+	case k == event.KindSetxattr || k == event.KindRemovexattr:
+		return "kept are changes of security attributes" + signals
 	case changed[k] != nil:
 		return "kept are changes below watched directories" + signals
 	}
@@ -101,6 +107,25 @@ func belowRoots(e *check.Expr, fields []string) bool {
 		}
 	}
 	return true
+}
+
+// security tells whether a comparison asks for attributes of the namespace
+// that decides over rights. prefix is that of the attribute's fields.
+func security(e *check.Expr, prefix string) bool {
+	if e.Op != check.InSet || e.Set.Fold() || len(e.Set.Matchers) > 0 {
+		return false
+	}
+	x := e.Args[0]
+	if x.Op != check.FieldOp || x.Length || x.List {
+		return false
+	}
+	switch x.Field.Name {
+	case prefix + "namespace":
+		return !slices.ContainsFunc(e.Set.Values, func(v string) bool { return v != "security" })
+	case prefix + "name":
+		return !slices.ContainsFunc(e.Set.Values, func(v string) bool { return !strings.HasPrefix(v, "security.") })
+	}
+	return false
 }
 
 // writes tells whether a comparison asks for a flag of open that makes the
