@@ -116,6 +116,7 @@ func (b *schemaBuilder) process(path string, kind event.Kind, ref func(*event.Ev
 		get := getters(g, ref)
 		flagWalks(g.Name, &get, ref)
 		otherPaths(g.Name, &get, ref)
+		joinedArgs(g.Name, &get, ref)
 		b.add(place(path+"."+g.Name, kind, g), get)
 	}
 }
@@ -136,6 +137,7 @@ func (b *schemaBuilder) processContext(path string, kind event.Kind, ref func(*e
 		get := getters(g, of)
 		flagWalks(g.Name, &get, of)
 		otherPaths(g.Name, &get, of)
+		joinedArgs(g.Name, &get, of)
 		b.element(list, kind, place(list+"."+g.Name, kind, g), get)
 	}
 	b.roots = append(b.roots, root{
@@ -277,6 +279,23 @@ func flagWalks[S any](name string, g *secl.Getters[S], ref func(S) *event.Proces
 	case "args_options":
 		g.Strs = nil
 		g.Walk = func(s S, yield func(string) bool) bool { return walkOptions(ref(s).Argv(), yield) }
+	}
+}
+
+// joinedArgs lets conditions look at an event's arguments as one line without
+// a new string for each event.
+func joinedArgs[S any](name string, g *secl.Getters[S], ref func(S) *event.Process) {
+	if name != "args" {
+		return
+	}
+	g.Append = func(s S, buf []byte) []byte {
+		for i, a := range ref(s).Argv() {
+			if i > 0 {
+				buf = append(buf, ' ')
+			}
+			buf = append(buf, a...)
+		}
+		return buf
 	}
 }
 

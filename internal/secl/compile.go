@@ -381,6 +381,9 @@ func (k *compiler[E, N]) numField(e *check.Expr) func(*Ctx[E, N]) int64 {
 			}
 			return get(c.reg)
 		}
+	case e.Length && k.share != nil && f.Get.Append != nil:
+		get := k.share.text(f)
+		return func(c *Ctx[E, N]) int64 { return int64(len(get(c))) }
 	case e.Length:
 		return length[E, N](f.Get, f.List)
 	case e.Index >= 0:

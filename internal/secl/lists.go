@@ -85,6 +85,8 @@ func (k *compiler[E, N]) strs(e *check.Expr) func(*Ctx[E, N], func(string) bool)
 		return eachString[E, N](f.Get)
 	}
 	switch {
+	case k.share != nil && f.Elem.Append != nil:
+		return objects(k, e, built(f.Elem.Append))
 	case !f.Many:
 		return objects(k, e, one(f.Elem.Str))
 	case f.Elem.Walk != nil:

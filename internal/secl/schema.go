@@ -32,6 +32,9 @@ type Getters[T any] struct {
 	// fields.
 	Others func(T) int
 	Other  func(t T, i int) string
+	// Append builds a string that is no value of the T but made of some, for
+	// those who have memory for it. It may stand beside Str.
+	Append func(t T, buf []byte) []byte
 }
 
 // any tells whether the value or any other one the field stands for fits.

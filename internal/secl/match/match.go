@@ -121,6 +121,7 @@ func (p *Pattern) Match(s string) bool { return p.w.match(s) }
 // more characters below its directory, at any depth. A glob that begins with
 // * has a slash before it in thought.
 type Glob struct {
+	text string
 	// prefix is the literal text before the first star: most paths differ in
 	// it already.
 	prefix string
@@ -137,7 +138,7 @@ func NewGlob(text string) (*Glob, error) {
 	if strings.HasPrefix(t, "*") {
 		t = "/" + t
 	}
-	g := &Glob{}
+	g := &Glob{text: text}
 	if Hollow(text) {
 		return g, nil
 	}

@@ -1,0 +1,207 @@
+package secl
+
+import (
+	"math/bits"
+
+	"github.com/clewsec/clew/internal/secl/check"
+)
+
+// Group is a set of conditions that are evaluated on the same events. What it
+// costs to evaluate them all depends on how many an event nearly meets, not on
+// how many there are:
+//
+// Each condition is read for what it needs at least, as a name that a field
+// must have. Those needs are arranged in a net; the values of an event lead
+// through it to the conditions that may hold (Find). Only these are evaluated
+// (Match), and what several of them ask is answered once.
+//
+// A value that some condition names is a symbol. A slot reads a field once per
+// event and says which of the symbols it has; the net, and all comparisons
+// with such values, work on symbols.
+//
+// A group keeps the answers of the event at hand and serves one goroutine.
+type Group[E any, N comparable] struct {
+	conds []func(*Ctx[E, N]) bool
+	// access says how each condition is found.
+	access []Access
+	root   *netNode[E, N]
+	// gen numbers the events. An answer is in force if it has the number.
+	gen   uint32
+	stamp []uint32 // by symbol: the last event that had it
+	slots []*slot[E, N]
+	memo  []answer
+	texts []*text[E, N]
+	// hits are the conditions that were found, a bit each; of words that are
+	// not zero, full has a bit.
+	hits, full []uint64
+}
+
+// Access says by what a condition is found.
+type Access struct {
+	// Fields are those whose values lead to it, none where it is evaluated
+	// for every event. Dirs tells that directories above a path do, too.
+	Fields []string
+	Dirs   bool
+	// Values is how many values lead to it.
+	Values int
+}
+
+// answer is what a shared condition gave for an event.
+type answer struct {
+	gen  uint32
+	held bool
+}
+
+// netNode is a place in the net: conditions that may hold whenever it is
+// reached, and places to go to from there by the symbols of some slots.
+type netNode[E any, N comparable] struct {
+	try   []int32
+	slots []*slot[E, N]
+	// Children by symbol: few in syms and kids, many in a map, those of the
+	// root in a table.
+	syms  []uint32
+	kids  []*netNode[E, N]
+	many  map[uint32]*netNode[E, N]
+	table []*netNode[E, N]
+}
+
+func (n *netNode[E, N]) kid(sym uint32) *netNode[E, N] {
+	switch {
+	case n.table != nil:
+		return n.table[sym]
+	case n.many != nil:
+		return n.many[sym]
+	}
+	for i, s := range n.syms {
+		if s == sym {
+			return n.kids[i]
+		}
+	}
+	return nil
+}
+
+// NewGroup makes a group of conditions, which are known by their place from
+// then on. They must have been compiled with one schema.
+func NewGroup[E any, N comparable](programs []*Program[E, N]) *Group[E, N] {
+	g := &Group[E, N]{gen: 1}
+	b := &netBuilder[E, N]{
+		g: g, slots: map[slotKey]*slot[E, N]{}, needs: map[*check.Expr]need{}, budget: 4096 + 64*len(programs),
+	}
+	k := compiler[E, N]{share: &sharer[E, N]{b: b, ids: map[string]int32{}, of: map[*check.Expr]int32{}}}
+	items := make([]item, 0, len(programs))
+	for i, p := range programs {
+		k.env = p.env
+		b.k = k
+		for _, needs := range b.branches(p.Expr, false) {
+			items = append(items, item{int32(i), needs})
+		}
+		k.share.intern(p.Expr)
+	}
+	b.count(items)
+	for _, s := range g.slots {
+		s.seal()
+	}
+	g.stamp = make([]uint32, b.symbols)
+	g.access = make([]Access, len(programs))
+	g.root = b.node(items, true)
+	for i, p := range programs {
+		if a := &g.access[i]; len(a.Fields) == 1 && a.Fields[0] == "" {
+			*a = Access{}
+		}
+		k.env = p.env
+		m := k.cond(p.Expr)
+		if p.Register != "" {
+			m = k.bind(p.Root, m)
+		}
+		g.conds = append(g.conds, m)
+	}
+	words := (len(programs) + 63) / 64
+	g.hits, g.full = make([]uint64, words), make([]uint64, (words+63)/64)
+	return g
+}
+
+// Len is the number of conditions.
+func (g *Group[E, N]) Len() int { return len(g.conds) }
+
+// Access says how a condition is found.
+func (g *Group[E, N]) Access(i int) Access { return g.access[i] }
+
+// Next forgets what was asked about the event before. It is called before
+// Find, and after a panic.
+func (g *Group[E, N]) Next() {
+	if g.gen++; g.gen > 0 {
+		return
+	}
+	// The numbers begin anew: nothing may seem to be of a later event.
+	clear(g.stamp)
+	clear(g.memo)
+	for _, s := range g.slots {
+		s.gen = 0
+	}
+	for _, t := range g.texts {
+		t.gen = 0
+	}
+	g.gen = 1
+}
+
+// Find finds the conditions that may hold for the event.
+func (g *Group[E, N]) Find(c *Ctx[E, N]) {
+	g.visit(g.root, c)
+}
+
+// FindAll finds all of them.
+func (g *Group[E, N]) FindAll() {
+	for i := range g.conds {
+		g.hit(int32(i))
+	}
+}
+
+func (g *Group[E, N]) hit(i int32) {
+	g.hits[i>>6] |= 1 << (i & 63)
+	g.full[i>>12] |= 1 << (i >> 6 & 63)
+}
+
+// Take returns the first condition that was found and not yet taken, -1 where
+// there is none.
+func (g *Group[E, N]) Take() int {
+	for i, w := range g.full {
+		if w == 0 {
+			continue
+		}
+		word := i<<6 + bits.TrailingZeros64(w)
+		h := g.hits[word]
+		bit := bits.TrailingZeros64(h)
+		if h &= h - 1; h == 0 {
+			g.full[i] = w & (w - 1)
+		}
+		g.hits[word] = h
+		return word<<6 + bit
+	}
+	return -1
+}
+
+// Match tells whether a condition holds for the event.
+func (g *Group[E, N]) Match(i int, c *Ctx[E, N]) bool { return g.conds[i](c) }
+
+func (g *Group[E, N]) visit(n *netNode[E, N], c *Ctx[E, N]) {
+	for _, i := range n.try {
+		g.hit(i)
+	}
+	for _, s := range n.slots {
+		for _, sym := range g.read(s, c) {
+			if k := n.kid(sym); k != nil {
+				g.visit(k, c)
+			}
+		}
+	}
+}
+
+// read returns the symbols of the event in a slot.
+func (g *Group[E, N]) read(s *slot[E, N], c *Ctx[E, N]) []uint32 {
+	if s.gen != g.gen {
+		s.out = s.out[:0]
+		s.load(c)
+		s.gen = g.gen
+	}
+	return s.out
+}

@@ -1,0 +1,236 @@
+package match
+
+import (
+	"regexp/syntax"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MinNeed is the length of the shortest string that Needs returns.
+const MinNeed = 2
+
+// maxNeeds is how many alternatives are worth looking for.
+const maxNeeds = 64
+
+// Needs returns strings of which every string that m matches contains at least
+// one, whatever the case of its ASCII letters; the strings are in lower case.
+// It returns nil where there are no such strings of MinNeed bytes or more.
+func Needs(m Matcher) []string {
+	switch m := m.(type) {
+	case *Pattern:
+		return longest(m.w.parts)
+	case *Glob:
+		t := strings.TrimSuffix(m.text, "**")
+		if strings.HasPrefix(t, "*") {
+			t = "/" + t
+		}
+		return longest(strings.Split(t, "*"))
+	case *Regexp:
+		if m.re == nil {
+			return usable(m.any)
+		}
+		re, err := syntax.Parse(m.re.String(), syntax.Perl)
+		if err != nil {
+			return nil
+		}
+		return usable(required(re))
+	}
+	return nil
+}
+
+func longest(parts []string) []string {
+	best := ""
+	for _, p := range parts {
+		if len(p) > len(best) {
+			best = p
+		}
+	}
+	return usable([]string{best})
+}
+
+// usable makes strings lower case, and none of them where one is too short.
+func usable(list []string) []string {
+	if len(list) > maxNeeds || shortest(list) < MinNeed {
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = Lower(s)
+	}
+	return out
+}
+
+// Lower returns s with its ASCII letters in lower case.
+func Lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		b[i] = lower(c)
+	}
+	return string(b)
+}
+
+func shortest(list []string) int {
+	if len(list) == 0 {
+		return 0
+	}
+	n := len(list[0])
+	for _, s := range list {
+		n = min(n, len(s))
+	}
+	return n
+}
+
+// required returns strings of which one is in every match, nil where there
+// are none.
+func required(re *syntax.Regexp) []string {
+	switch re.Op {
+	case syntax.OpLiteral:
+		if s := plain(re.Rune, re.Flags&syntax.FoldCase != 0); s != "" {
+			return []string{s}
+		}
+	case syntax.OpCapture, syntax.OpPlus:
+		return required(re.Sub[0])
+	case syntax.OpRepeat:
+		if re.Min > 0 {
+			return required(re.Sub[0])
+		}
+	case syntax.OpConcat:
+		var best []string
+		better := func(list []string) {
+			if len(list) <= maxNeeds && shortest(list) > shortest(best) {
+				best = list
+			}
+		}
+		// What stands side by side is longer when it is taken together.
+		var run []string
+		for _, s := range re.Sub {
+			if whole := all(s); whole != nil {
+				if run = product(run, whole); run == nil {
+					run = whole
+				}
+				better(run)
+				continue
+			}
+			run = nil
+			better(required(s))
+		}
+		return best
+	case syntax.OpAlternate:
+		var all []string
+		for _, s := range re.Sub {
+			r := required(s)
+			if len(r) == 0 || len(all)+len(r) > maxNeeds {
+				return nil
+			}
+			all = append(all, r...)
+		}
+		return all
+	}
+	return nil
+}
+
+// maxWhole is how many strings an expression may stand for to be taken as
+// those.
+const maxWhole = 16
+
+// all returns all strings that re matches, nil where they are too many.
+func all(re *syntax.Regexp) []string {
+	switch re.Op {
+	case syntax.OpLiteral:
+		if s := string(re.Rune); s != "" && plain(re.Rune, re.Flags&syntax.FoldCase != 0) == s {
+			return []string{s}
+		}
+	case syntax.OpCapture:
+		return all(re.Sub[0])
+	case syntax.OpConcat:
+		var out []string
+		for i, s := range re.Sub {
+			one := all(s)
+			if i == 0 {
+				out = one
+			} else {
+				out = product(out, one)
+			}
+			if out == nil {
+				return nil
+			}
+		}
+		return out
+	case syntax.OpAlternate:
+		var out []string
+		for _, s := range re.Sub {
+			one := all(s)
+			if one == nil || len(out)+len(one) > maxWhole {
+				return nil
+			}
+			out = append(out, one...)
+		}
+		return out
+	}
+	return nil
+}
+
+// product joins each string of a with each of b, nil where that is too many or
+// there are none.
+func product(a, b []string) []string {
+	if len(a)*len(b) > maxWhole || len(a) == 0 || len(b) == 0 {
+		return nil
+	}
+	out := make([]string, 0, len(a)*len(b))
+	for _, x := range a {
+		for _, y := range b {
+			out = append(out, x+y)
+		}
+	}
+	return out
+}
+
+// plain returns the longest run of runes that stand in a text as they are,
+// where fold is set but for the case of ASCII letters. The replacement
+// character also matches bytes that are no text, and some ASCII letters are
+// the other case of letters that are not ASCII.
+func plain(runes []rune, fold bool) string {
+	best, start := "", 0
+	take := func(end int) {
+		if s := string(runes[start:end]); len(s) > len(best) {
+			best = s
+		}
+		start = end + 1
+	}
+	for i, r := range runes {
+		ok := r != utf8.RuneError
+		for f := r; fold && ok; {
+			if f = unicode.SimpleFold(f); f == r {
+				break
+			}
+			ok = f < utf8.RuneSelf && r < utf8.RuneSelf
+		}
+		if !ok {
+			take(i)
+		}
+	}
+	take(len(runes))
+	return best
+}
+
+// Text returns the text a matcher was made of, with its kind, so that equal
+// texts mean equal matchers.
+func Text(m Matcher) string {
+	switch m := m.(type) {
+	case *Pattern:
+		text := strings.Join(m.w.parts, "*")
+		if m.w.fold {
+			return "fold:" + text
+		}
+		return "pattern:" + text
+	case *Glob:
+		return "glob:" + m.text
+	case *Regexp:
+		if m.re != nil {
+			return "regexp:" + m.re.String()
+		}
+		return "any:" + strings.Join(m.any, "|")
+	}
+	return ""
+}
