@@ -160,12 +160,18 @@ func trampolineHooks() []hook {
 	return hooks
 }
 
+// packetHooks are the same in both modes.
+var packetHooks = []hook{
+	{object: "packet", prog: "packet_egress", kinds: kinds{procRecKindREC_DNS, procRecKindREC_IMDS}},
+	{object: "packet", prog: "packet_ingress", kinds: kinds{procRecKindREC_DNS, procRecKindREC_IMDS}},
+}
+
 // hooksFor lists the hooks of a mode.
 func hooksFor(mode Mode) []hook {
 	if mode == Trampoline {
-		return trampolineHooks()
+		return append(trampolineHooks(), packetHooks...)
 	}
-	return tracepointHooks()
+	return append(tracepointHooks(), packetHooks...)
 }
 
 func (h *hook) wanted(p *kernelPlan) bool {

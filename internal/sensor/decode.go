@@ -47,6 +47,7 @@ type record struct {
 	part     bool
 	unparsed uint64
 	more     []*event.Event // beside ev
+	again    bool           // one of those: its record has been counted
 	// snapshot: the parent
 	parent      uint32
 	parentStart uint64

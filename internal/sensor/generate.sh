@@ -31,6 +31,7 @@ object fsmeta_tp
 object fsmeta_tr
 object net_tr
 object cred_tr
+object packet -type rec_packet -type rec_packet_flag
 
 # The names of the maps, cut as the kernel cuts them: rules can leave out what
 # the sensor itself does to them.

@@ -51,6 +51,15 @@ func helper(what string, args []string) int {
 			return 1
 		}
 		return 0
+	case "write": // standard input, in one piece, to descriptor 3
+		b, err := io.ReadAll(os.Stdin)
+		if err == nil {
+			_, err = os.NewFile(3, "").Write(b)
+		}
+		if err != nil {
+			return 1
+		}
+		return 0
 	case "ids":
 		return changeIDs(args)
 	case "denied":

@@ -56,6 +56,7 @@ func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 			"kern": loadKern, "kern_tr": loadKern_tr,
 		}
 	}
+	loaders["packet"] = loadPacket
 	specs := make(map[string]*ebpf.CollectionSpec, len(loaders))
 	for name, load := range loaders {
 		spec, err := load()
@@ -170,6 +171,11 @@ func (k *kernel) load(want map[string][]string) error {
 			}
 		}
 		c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace, Cache: cache})
+		if err != nil && k.specs[object].Programs[names[0]].Type == ebpf.CGroupSKB {
+			// Packets are worth less than all the rest.
+			k.without(object, fmt.Errorf("load: %w", brief(err)))
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("load object %s: %w", object, err)
 		}
@@ -180,6 +186,16 @@ func (k *kernel) load(want map[string][]string) error {
 		c.Close()
 	}
 	return nil
+}
+
+// without gives up the hooks of an object.
+func (k *kernel) without(object string, why error) {
+	for i := range k.hooks {
+		if h := &k.hooks[i]; h.object == object {
+			k.missing[h.place()] = why.Error()
+		}
+	}
+	k.log.Warn("hooks cannot be attached", "hooks", object, "err", why)
 }
 
 // attachOne puts one hook in place.
@@ -197,6 +213,8 @@ func (k *kernel) attachOne(h *hook) (io.Closer, error) {
 		return link.AttachLSM(link.LSMOptions{Program: p})
 	case ebpf.CGroupSysctl:
 		return attachSysctl(p)
+	case ebpf.CGroupSKB:
+		return attachPackets(p, k.specs[h.object].Programs[h.prog].AttachType)
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -174,7 +175,11 @@ func kindChecks(mode Mode) (out []KindCheck) {
 			return err
 		}
 	}
+	packets := sync.OnceValue(tryPackets)
 	have := func(h *hook) error {
+		if h.object == "packet" {
+			return packets()
+		}
 		if h.on != "" {
 			return calls(h.on)
 		}
@@ -200,6 +205,9 @@ func kindChecks(mode Mode) (out []KindCheck) {
 					switch err := have(h); {
 					case err == nil:
 						found++
+					case errors.Is(err, errCgroupNS):
+						found++
+						absent = append(absent, err.Error())
 					case h.optional && errors.Is(err, os.ErrNotExist):
 					default:
 						absent = append(absent, err.Error())
@@ -227,10 +235,12 @@ func kindChecks(mode Mode) (out []KindCheck) {
 	return out
 }
 
-// alwaysSeen are the kinds that the scheduler's tracepoints report.
+// alwaysSeen are the kinds that the scheduler's tracepoints report, and those
+// that are packets.
 func alwaysSeen(k event.Kind) bool {
 	switch k {
-	case event.KindFork, event.KindExec, event.KindExit, event.KindCgroupWrite:
+	case event.KindFork, event.KindExec, event.KindExit, event.KindCgroupWrite, event.KindDNS, event.KindFailedDNS,
+		event.KindIMDS:
 		return true
 	}
 	return false

@@ -52,6 +52,7 @@ type Stats struct {
 	Kinds     map[event.Kind]KindStats
 	Decoded   map[event.Kind]uint64 // records read from the rings and passed on
 	Malformed uint64                // records that could not be read
+	Unparsed  uint64                // messages on a name server's port that are no DNS
 	Late      uint64                // events passed on after younger ones
 	Canaries  uint64
 	Missing   map[string]string // places that could not be attached to, with the reason

@@ -34,12 +34,13 @@ type Sensor struct {
 	closed bool
 	last   Stats // after the end of Run
 
-	cnt     sync.Mutex    // guards what follows; held for moments only
-	newPlan *kfilter.Plan // in force and not in the stream yet
-	decoded [event.NumKinds]uint64
-	badRecs uint64
-	late    uint64
-	canary  uint64
+	cnt      sync.Mutex    // guards what follows; held for moments only
+	newPlan  *kfilter.Plan // in force and not in the stream yet
+	decoded  [event.NumKinds]uint64
+	badRecs  uint64
+	unparsed uint64
+	late     uint64
+	canary   uint64
 }
 
 // New checks the configuration. It touches no kernel.
@@ -117,7 +118,8 @@ func (s *Sensor) stats() (Stats, error) {
 	s.cnt.Lock()
 	defer s.cnt.Unlock()
 	st := Stats{
-		Mode: s.k.mode, Kinds: kindStats(c), Decoded: make(map[event.Kind]uint64), Malformed: s.badRecs, Late: s.late,
+		Mode: s.k.mode, Kinds: kindStats(c), Decoded: make(map[event.Kind]uint64), Malformed: s.badRecs, Unparsed: s.unparsed,
+		Late:     s.late,
 		Canaries: s.canary, Missing: make(map[string]string, len(s.k.missing)), Programs: len(s.k.progs),
 		Links: len(s.k.links),
 	}
@@ -372,7 +374,21 @@ func (st *stream) take(b []byte) {
 		st.s.cnt.Unlock()
 		return
 	}
+	if rec.part || rec.unparsed > 0 {
+		st.s.cnt.Lock()
+		st.s.unparsed += rec.unparsed
+		if rec.part {
+			st.s.decoded[eventKinds[rec.kind]]++
+		}
+		st.s.cnt.Unlock()
+	}
+	if rec.part {
+		return
+	}
 	st.pending = append(st.pending, rec)
+	for _, ev := range rec.more {
+		st.pending = append(st.pending, record{ts: rec.ts, kind: rec.kind, mntns: rec.mntns, ev: ev, again: true})
+	}
 }
 
 // release passes on, in order of time, what is not younger than until.
@@ -407,7 +423,9 @@ func (st *stream) release(until uint64) error {
 			}
 			continue
 		}
-		decoded[r.ev.Kind]++
+		if !r.again {
+			decoded[r.ev.Kind]++
+		}
 		if st.known != nil && st.repeats(r) {
 			continue
 		}
