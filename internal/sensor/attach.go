@@ -113,6 +113,7 @@ func tracepointHooks() []hook {
 		hooks = append(hooks, hook{"file_tp", c.exit, "sys_exit_" + c.name, c.kinds, c.optional})
 	}
 	hooks = append(hooks, fsmetaCallHooks()...)
+	hooks = append(hooks, uringHooks()...)
 	hooks = append(hooks, kernCallHooks()...)
 	for _, c := range credCalls {
 		hooks = append(hooks,

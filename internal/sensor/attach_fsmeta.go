@@ -24,22 +24,26 @@ var alternatives = [][]string{
 // they are optional or another of their row is there. What is missing besides
 // stays, and missing says why it cannot be attached.
 func present(hooks []hook, specs map[string]*ebpf.CollectionSpec, missing map[string]string) ([]hook, error) {
-	functions := make(map[string]bool) // by object/program
-	var cache *btf.Spec
+	functions := make(map[string]bool) // whether it is there, by object/program
+	var types *btf.Spec
 	for i := range hooks {
 		h := &hooks[i]
 		to := function(h, specs)
-		if to == "" {
+		if to == "" && h.object != "uring" {
 			continue
 		}
-		if cache == nil {
+		if types == nil {
 			var err error
-			if cache, err = btf.NewCache().Kernel(); err != nil {
+			if types, err = btf.NewCache().Kernel(); err != nil {
 				return nil, fmt.Errorf("read the kernel's types: %w", err)
 			}
 		}
+		if h.object == "uring" {
+			functions[h.place()] = uringFits(types, h.prog, specs[h.object].Programs[h.prog])
+			continue
+		}
 		var f *btf.Func
-		functions[h.place()] = cache.TypeByName(to, &f) == nil
+		functions[h.place()] = types.TypeByName(to, &f) == nil
 	}
 	hooks = slices.DeleteFunc(hooks, func(h hook) bool {
 		has, named := functions[h.place()]

@@ -7,8 +7,9 @@
 // It needs Linux 5.15 with BTF, on amd64 or arm64. There are two ways to
 // attach: trampolines, which see what the kernel has resolved, whoever asked;
 // and tracepoints, where those are refused, which see what the kernel opened
-// but for other calls only the name that the caller gave, and neither 32-bit
-// system calls nor io_uring. Probe says what a kernel allows.
+// but for other calls only the name that the caller gave, no 32-bit system
+// calls, and of io_uring only what opens, makes, moves and removes files. Probe
+// says what a kernel allows.
 //
 // The programs are in bpf/; generate.sh builds them.
 package sensor

@@ -29,6 +29,7 @@ object cred_tp
 object file_tr
 object fsmeta_tp
 object fsmeta_tr
+object uring
 object net_tr
 object cred_tr
 object packet -type rec_packet -type rec_packet_flag

@@ -33,6 +33,7 @@ var fsmetaTests = []struct {
 	{"denied meta", testDeniedMeta},
 	{"open by handle", testOpenByHandle},
 	{"memfd exec", testMemfdExec},
+	{"io_uring", testUring},
 }
 
 // alone runs f in a thread that shares no working directory with others, and
@@ -386,7 +387,7 @@ func testDetachedMount(t *testing.T, w *watch) {
 		defer unix.Close(tree)
 		return "open", open(tree, "in-a-clone")
 	})
-	e := w.event(event.KindMount, func(e *event.Event) bool { return e.Mount.Detached && e.Mount.SyscallSourcePath == "" })
+	e := w.event(event.KindMount, func(e *event.Event) bool { return e.Mount.Detached && e.Mount.FSType == "tmpfs" })
 	if m := e.Mount; m.FSType != "tmpfs" || m.RootPath != "/" || !m.Hidden || m.MountpointPath != "" || e.Flags != 0 {
 		t.Errorf("%+v, flags %#x", m, e.Flags)
 	}
@@ -403,11 +404,13 @@ func testDetachedMount(t *testing.T, w *watch) {
 	if f := o.Open.File; f.Path != dir+"/n/in-place" || f.MountDetached || !f.MountVisible() {
 		t.Errorf("%+v", f)
 	}
-	e = w.event(event.KindMount, func(e *event.Event) bool { return e.Mount.Detached && e.Mount.SyscallSourcePath != "" })
+	e = w.event(event.KindMount, func(e *event.Event) bool { return e.Mount.Detached && e.Mount.SourcePath != "" })
 	if m := e.Mount; m.SourcePath != dir+"/real" || !strings.HasSuffix(m.RootPath, "/real") {
 		t.Errorf("%+v", m)
 	}
-	o = w.event(event.KindOpen, func(e *event.Event) bool { return strings.HasSuffix(e.Open.File.Path, "in-a-clone") && e.Open.File.MountDetached })
+	o = w.event(event.KindOpen, func(e *event.Event) bool {
+		return strings.HasSuffix(e.Open.File.Path, "in-a-clone") && e.Open.File.MountDetached
+	})
 	if f := o.Open.File; f.Path != "in-a-clone" {
 		t.Errorf("%+v", f)
 	}

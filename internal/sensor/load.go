@@ -47,13 +47,13 @@ const scratchSlots = 2 // SCRATCH_SLOTS in maps.h
 
 func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 	loaders := map[string]func() (*ebpf.CollectionSpec, error){
-		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp, "fsmeta_tp": loadFsmeta_tp,
+		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp, "fsmeta_tp": loadFsmeta_tp, "uring": loadUring,
 		"kern": loadKern, "kern_tp": loadKern_tp,
 	}
 	if mode == Trampoline {
 		loaders = map[string]func() (*ebpf.CollectionSpec, error){
 			"proc": loadProc, "file_tr": loadFile_tr, "net_tr": loadNet_tr, "cred_tr": loadCred_tr, "fsmeta_tp": loadFsmeta_tp, "fsmeta_tr": loadFsmeta_tr,
-			"kern": loadKern, "kern_tr": loadKern_tr,
+			"kern": loadKern, "kern_tp": loadKern_tp, "kern_tr": loadKern_tr,
 		}
 	}
 	loaders["packet"] = loadPacket
@@ -91,10 +91,10 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 			k.Close()
 		}
 	}()
-	if k.hooks, err = present(hooksFor(mode), specs, k.missing); err != nil {
+	if k.hooks, err = settle(hooksFor(mode), specs); err != nil {
 		return nil, err
 	}
-	if k.hooks, err = presentTracepoints(k.hooks, specs); err != nil {
+	if k.hooks, err = present(k.hooks, specs, k.missing); err != nil {
 		return nil, err
 	}
 	sizes := map[string]uint32{

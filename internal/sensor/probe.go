@@ -160,8 +160,11 @@ var byString = map[event.Kind]bool{
 
 func kindChecks(mode Mode) (out []KindCheck) {
 	hooks, missing := hooksFor(mode), map[string]string{}
-	if mode == Trampoline {
+	if mode != "" {
 		if specs, err := specsFor(mode); err == nil {
+			if there, err := settle(hooks, specs); err == nil {
+				hooks = there
+			}
 			if there, err := present(hooks, specs, missing); err == nil {
 				hooks = there
 			}
@@ -193,6 +196,10 @@ func kindChecks(mode Mode) (out []KindCheck) {
 			continue
 		}
 		c := KindCheck{Kind: event.Kind(kind), Status: OK}
+		unseen := "32-bit system calls and io_uring are not seen"
+		if byUring[c.Kind] && seesUring(hooks) {
+			unseen = "32-bit system calls are not seen"
+		}
 		var absent []string
 		found := 0
 		for i := range hooks {
@@ -218,17 +225,23 @@ func kindChecks(mode Mode) (out []KindCheck) {
 		switch {
 		case mode == "":
 			c.Status, c.Reason = Impossible, "this kernel cannot be watched"
+		case found == 0 && len(absent) == 0:
+			c.Status, c.Reason = Impossible, "this kernel was built without it"
 		case found == 0:
 			c.Status, c.Reason = Impossible, strings.Join(absent, "; ")
 		case len(absent) > 0:
 			c.Status, c.Reason = Degraded, strings.Join(absent, "; ")
+		case kernKind(c.Kind):
+			if c.Reason = kernNote(c.Kind, mode, hooks); c.Reason != "" {
+				c.Status = Degraded
+			}
 		case notes[mode][c.Kind] != "":
 			c.Status, c.Reason = Degraded, notes[mode][c.Kind]
 		case mode == Tracepoint && byString[c.Kind]:
 			c.Status = Degraded
-			c.Reason = "paths come from the caller's memory; 32-bit system calls and io_uring are not seen"
+			c.Reason = "paths come from the caller's memory; " + unseen
 		case mode == Tracepoint && !alwaysSeen(c.Kind):
-			c.Status, c.Reason = Degraded, "32-bit system calls and io_uring are not seen"
+			c.Status, c.Reason = Degraded, unseen
 		}
 		out = append(out, c)
 	}
