@@ -3,15 +3,22 @@
 package sensor
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/clewsec/clew/internal/event"
 )
 
 var (
@@ -74,10 +81,7 @@ var kernCalls = []kernCall{
 func kernCallHooks() []hook {
 	hooks := slices.Clone(kernHooks)
 	for _, c := range kernCalls {
-		prog := c.name
-		if c.name == "pkey_mprotect" {
-			prog = "mprotect"
-		}
+		prog := tracepointProg(c.name)
 		if prog == "mprotect" {
 			hooks = append(hooks, hook{"kern_tp", "enter_mprotect", "sys_enter_" + c.name, c.kinds, c.optional})
 		}
@@ -114,35 +118,121 @@ func kernTrampolineHooks() []hook {
 			add("tr32_"+compat, c.kinds, true)
 		}
 	}
-	add("tr_helper", kBPF, true)
+	add(helperProg, kBPF, true)
 	return hooks
 }
 
-// presentTracepoints leaves out the optional tracepoints of the kernel that
-// it does not have.
-func presentTracepoints(hooks []hook, specs map[string]*ebpf.CollectionSpec) ([]hook, error) {
-	var types *btf.Spec
-	var err error
-	hooks = slices.DeleteFunc(hooks, func(h hook) bool {
-		if !h.optional || h.on != "" || err != nil {
-			return false
-		}
-		p := specs[h.object].Programs[h.prog]
-		if p == nil || p.AttachType != ebpf.AttachTraceRawTp {
-			return false
-		}
-		if types == nil {
-			if types, err = btf.NewCache().Kernel(); err != nil {
-				return false
-			}
-		}
-		var t *btf.Typedef
-		return types.TypeByName("btf_trace_"+p.AttachTo, &t) != nil
-	})
+// settle looks at what of kernHooks and kernCalls this kernel has. Optional
+// tracepoints that are not there are left out. A call whose function is not
+// there, or shares its name with another (two descriptions of its arguments
+// are enough), is watched by its tracepoints in trampoline mode, too.
+func settle(hooks []hook, specs map[string]*ebpf.CollectionSpec) ([]hook, error) {
+	types, err := btf.NewCache().Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's types: %w", err)
 	}
-	return hooks, nil
+	var out []hook
+	for _, h := range hooks {
+		p := specs[h.object].Programs[h.prog]
+		switch {
+		case p == nil:
+		case h.object == "kern" && h.optional && p.AttachType == ebpf.AttachTraceRawTp:
+			var t *btf.Typedef
+			if types.TypeByName("btf_trace_"+p.AttachTo, &t) != nil {
+				continue
+			}
+		case h.object == "kern_tr":
+			var f *btf.Func
+			if types.TypeByName(p.AttachTo, &f) == nil {
+				break
+			}
+			if name, ok := strings.CutPrefix(h.prog, "tr_"); ok && h.prog != helperProg {
+				h = hook{"kern_tp", "exit_" + tracepointProg(name), "sys_exit_" + name, h.kinds, h.optional}
+			} else if name, ok := strings.CutPrefix(h.prog, "in_"); ok {
+				h = hook{"kern_tp", "enter_" + tracepointProg(name), "sys_enter_" + name, h.kinds, h.optional}
+			}
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// helperProg is what the verifier tells of helper functions.
+const helperProg = "tr_helper"
+
+// tracepointProg is the program of a call's tracepoints.
+func tracepointProg(call string) string {
+	if call == "pkey_mprotect" {
+		return "mprotect"
+	}
+	return call
+}
+
+// kernNote says what is missing of a kind about processes, memory or the
+// kernel, given the hooks it has.
+func kernNote(kind event.Kind, mode Mode, hooks []hook) string {
+	var by, helpers, compat bool // by tracepoints; the verifier; a function of 32-bit callers
+	for i := range hooks {
+		h := &hooks[i]
+		if !slices.Contains(h.kinds, recKinds[kind][0]) {
+			continue
+		}
+		by = by || h.object == "kern_tp"
+		helpers = helpers || h.prog == helperProg
+		compat = compat || strings.HasPrefix(h.prog, "tr32_")
+	}
+	var notes []string
+	switch kind {
+	case event.KindPtrace, event.KindPrctl, event.KindSetrlimit, event.KindUnshare, event.KindMmap, event.KindMprotect,
+		event.KindBPF, event.KindLoadModule, event.KindUnloadModule:
+		if by && !compat {
+			notes = append(notes, "32-bit system calls are not seen")
+		}
+	case event.KindSignal:
+		if by && !compat {
+			notes = append(notes, "what 32-bit system calls were refused is not seen")
+		}
+	case event.KindCapset:
+		if mode == Tracepoint {
+			notes = append(notes, "32-bit system calls are not seen")
+		}
+	case event.KindSysctl:
+		if !firstCgroupNS() {
+			notes = append(notes, "only processes in the same namespace of control groups are seen")
+		}
+	default:
+		return ""
+	}
+	if kind == event.KindBPF && !helpers {
+		notes = append(notes, "helper functions are not known")
+	}
+	if (kind == event.KindMprotect || kind == event.KindMmap) && features.HaveProgramHelper(ebpf.TracePoint, asm.FnFindVma) != nil {
+		if kind == event.KindMprotect {
+			notes = append(notes, "the protection before is not known")
+		} else {
+			notes = append(notes, "files are those of descriptors")
+		}
+	}
+	return strings.Join(notes, "; ")
+}
+
+// kernKind tells whether kernNote knows the kind.
+func kernKind(kind event.Kind) bool {
+	switch kind {
+	case event.KindPtrace, event.KindPrctl, event.KindSetrlimit, event.KindUnshare, event.KindMmap, event.KindMprotect,
+		event.KindBPF, event.KindLoadModule, event.KindUnloadModule, event.KindSignal, event.KindCapset, event.KindSysctl:
+		return true
+	}
+	return false
+}
+
+// firstCgroupNS tells whether this process sees all control groups.
+func firstCgroupNS() bool {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/cgroup", &st); err != nil {
+		return errors.Is(err, os.ErrNotExist) // a kernel without such namespaces
+	}
+	return st.Ino == initCgroupNS
 }
 
 // attachSysctl puts a program on the parameters that processes of all control
