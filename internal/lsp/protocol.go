@@ -7,13 +7,6 @@ import "github.com/clewsec/clew/internal/ruleset/assist"
 type initializeParams struct {
 	RootURI          string            `json:"rootUri"`
 	WorkspaceFolders []workspaceFolder `json:"workspaceFolders"`
-	Capabilities     struct {
-		TextDocument struct {
-			Hover struct {
-				ContentFormat []string `json:"contentFormat"`
-			} `json:"hover"`
-		} `json:"textDocument"`
-	} `json:"capabilities"`
 }
 
 type workspaceFolder struct {

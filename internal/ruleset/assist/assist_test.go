@@ -116,6 +116,8 @@ func TestComplete(t *testing.T) {
 		{"constants that fit, in parentheses", policy, in("open.flags & (O_CREAT | O_" + cursor), []string{"O_TRUNC"}, []string{"SIGKILL"}, ""},
 		{"constants that fit, in a list", policy, in("open.retval in [EPERM, " + cursor), []string{"EACCES"}, []string{"O_CREAT"}, ""},
 		{"constants that do not fit", policy, in("open.flags & S_ISU" + cursor), []string{"S_ISUID"}, nil, ""},
+		{"signals of events", policy, in("signal.type == " + cursor), []string{"SIGKILL"}, []string{"SIG", "SIGNALED"}, ""},
+		{"kinds of DNS records", policy, in("dns.question.type == " + cursor), []string{"TXT", "A"}, []string{"NOERROR"}, ""},
 		{"families", policy, in("connect.addr.family == AF_" + cursor), []string{"AF_INET"}, nil, ""},
 		{"ages", policy, in("exec.file.change_time < " + cursor), []string{"5s"}, nil, ""},
 		{"booleans of fields", policy, in("connect.addr.is_public == " + cursor), []string{"true", "false"}, []string{"O_CREAT"}, ""},

@@ -191,7 +191,7 @@ func (c *completer) values() {
 		terms(c.w.cfg.Tactics)
 	case c.object == "kill" && c.key.Name == "signal":
 		for _, n := range c.w.names.constants {
-			if strings.HasPrefix(n, "SIG") && n != "SIGNALED" {
+			if signals.fits(n) {
 				add(ConstantItem, n, "", constantDoc(n))
 			}
 		}

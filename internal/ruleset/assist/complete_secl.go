@@ -453,13 +453,17 @@ func (c *completer) inString(t parse.Token, i int) {
 		return
 	}
 	end := t.At.Start + open + 2
-	for end < t.At.End && (c.site.text[end] == '.' || c.site.text[end] == '_' || c.site.text[end]|0x20 >= 'a' && c.site.text[end]|0x20 <= 'z' || c.site.text[end] >= '0' && c.site.text[end] <= '9') {
+	for end < t.At.End && nameByte(c.site.text[end]) {
 		end++
 	}
 	if end < t.At.End && c.site.text[end] == '}' {
 		end++
 	}
 	c.reference(parse.Token{Kind: parse.Variable, At: ast.Span{Start: t.At.Start + open, End: max(end, i)}}, i)
+}
+
+func nameByte(c byte) bool {
+	return c == '.' || c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
 }
 
 // rightSide offers what a field can be compared with.

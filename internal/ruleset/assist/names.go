@@ -179,15 +179,14 @@ var eventDocs = map[string]string{
 func (n *names) constantsFor(field string) []string {
 	field = bare(n.fields.Canonical(field))
 	kind, _, _ := strings.Cut(field, ".")
-	last := field[strings.LastIndexByte(field, '.')+1:]
 	for i := range fitting {
-		c := &fitting[i]
-		if c.kind != "" && c.kind != kind || !slices.Contains(c.last, last) {
+		f := &fitting[i]
+		if f.kind != "" && f.kind != kind || !slices.ContainsFunc(f.ends, func(e string) bool { return strings.HasSuffix(field, "."+e) }) {
 			continue
 		}
 		var out []string
 		for _, name := range n.constants {
-			if c.fits(name) {
+			if f.fits(name) {
 				out = append(out, name)
 			}
 		}
@@ -196,50 +195,64 @@ func (n *names) constantsFor(field string) []string {
 	return nil
 }
 
-// fit says by which prefixes the constants of some fields are known.
+// fit says which constants some fields are compared with: those that begin
+// with a prefix, or those of a list.
 type fit struct {
 	kind     string // of event, empty for all
-	last     []string
+	ends     []string
 	prefixes []string
-	except   []string
+	// except are prefixes, too.
+	except []string
+	names  []string
 }
 
-func (c *fit) fits(name string) bool {
+func (f *fit) fits(name string) bool {
+	// A prefix by itself is another name: SIG is a kind of DNS record.
 	has := func(p string) bool { return strings.HasPrefix(name, p) }
-	return slices.ContainsFunc(c.prefixes, has) && !slices.ContainsFunc(c.except, has)
+	return slices.Contains(f.names, name) || slices.ContainsFunc(f.prefixes, has) && !slices.Contains(f.prefixes, name) && !slices.ContainsFunc(f.except, has)
 }
 
-// fitting goes by the last word of a field's name.
+// signals are what processes are sent.
+var signals = fit{kind: "signal", ends: []string{"type"}, prefixes: []string{"SIG"}, except: []string{"SIGNALED"}}
+
+// fitting goes by the end of a field's name; the first that fits counts.
 var fitting = []fit{
-	{"open", []string{"flags"}, []string{"O_"}, nil},
-	{"unlink", []string{"flags"}, []string{"AT_"}, nil},
-	{"mmap", []string{"flags"}, []string{"MAP_"}, nil},
-	{"splice", []string{"pipe_entry_flag", "pipe_exit_flag"}, []string{"PIPE_"}, nil},
-	{"mmap", []string{"protection"}, []string{"PROT_"}, nil},
-	{"mprotect", []string{"req_protection", "vm_protection"}, []string{"PROT_", "VM_"}, nil},
-	{"ptrace", []string{"request"}, []string{"PTRACE_"}, nil},
-	{"signal", []string{"type"}, []string{"SIG"}, []string{"SIGNALED"}},
-	{"sysctl", []string{"action"}, []string{"SYSCTL_"}, nil},
-	{"bpf", []string{"cmd"}, []string{"BPF_"}, []string{"BPF_MAP_TYPE_", "BPF_PROG_TYPE_", "BPF_CGROUP_", "BPF_TRACE_", "BPF_SK_"}},
-	{"bpf", []string{"type"}, []string{"BPF_MAP_TYPE_", "BPF_PROG_TYPE_"}, nil},
-	{"bpf", []string{"attach_type"}, []string{"BPF_"}, []string{"BPF_MAP_", "BPF_PROG_"}},
-	{"bpf", []string{"helpers"}, []string{"BPF_"}, []string{"BPF_MAP_TYPE_", "BPF_PROG_"}},
-	{"prctl", []string{"option"}, []string{"PR_"}, nil},
-	{"setrlimit", []string{"resource"}, []string{"RLIMIT_"}, nil},
-	{"setsockopt", []string{"level"}, []string{"SOL_", "IPPROTO_"}, nil},
-	{"exit", []string{"cause"}, []string{"EXITED", "COREDUMPED", "SIGNALED"}, nil},
-	{"", []string{"family", "domain", "socket_family"}, []string{"AF_"}, nil},
-	{"socket", []string{"type"}, []string{"SOCK_"}, nil},
-	{"", []string{"socket_type"}, []string{"SOCK_"}, nil},
-	{"socket", []string{"protocol"}, []string{"IPPROTO_"}, nil},
-	{"", []string{"socket_protocol"}, []string{"IPPROTO_"}, nil},
-	{"", []string{"l3_protocol"}, []string{"ETH_P_"}, nil},
-	{"", []string{"l4_protocol"}, []string{"IP_PROTO_"}, nil},
-	{"", []string{"network_direction"}, []string{"INGRESS", "EGRESS"}, nil},
-	{"", []string{"mode", "rights"}, []string{"S_I"}, nil},
-	{"", []string{"retval"}, []string{"E"}, []string{"ETH_", "EXITED", "EGRESS", "EUI"}},
-	{"", []string{"auid"}, []string{"AUDIT_AUID_UNSET"}, nil},
-	{"", []string{"cap_effective", "cap_permitted", "caps_attempted", "caps_used", "attempted", "used"}, []string{"CAP_"}, nil},
-	{"", []string{"class"}, []string{"CLASS_"}, nil},
-	{"", []string{"version"}, []string{"TLS_", "SSL_"}, nil},
+	signals,
+	{kind: "open", ends: []string{"flags"}, prefixes: []string{"O_"}},
+	{kind: "unlink", ends: []string{"flags"}, prefixes: []string{"AT_"}},
+	{kind: "mmap", ends: []string{"flags"}, prefixes: []string{"MAP_"}},
+	{kind: "unshare", ends: []string{"flags"}, prefixes: []string{"CLONE_"}},
+	{kind: "splice", ends: []string{"pipe_entry_flag", "pipe_exit_flag"}, prefixes: []string{"PIPE_"}},
+	{ends: []string{"req_protection", "mmap.protection"}, prefixes: []string{"PROT_"}},
+	{ends: []string{"vm_protection"}, prefixes: []string{"VM_"}},
+	{kind: "ptrace", ends: []string{"request"}, prefixes: []string{"PTRACE_"}},
+	{kind: "sysctl", ends: []string{"action"}, prefixes: []string{"SYSCTL_"}},
+	{ends: []string{"map.type"}, prefixes: []string{"BPF_MAP_TYPE_"}},
+	{ends: []string{"prog.type"}, prefixes: []string{"BPF_PROG_TYPE_"}},
+	{kind: "bpf", ends: []string{"cmd", "attach_type", "helpers"}, prefixes: []string{"BPF_"}, except: []string{"BPF_MAP_TYPE_", "BPF_PROG_TYPE_"}},
+	{kind: "prctl", ends: []string{"option"}, prefixes: []string{"PR_"}},
+	{kind: "setrlimit", ends: []string{"resource"}, prefixes: []string{"RLIMIT_"}},
+	{kind: "setsockopt", ends: []string{"level"}, prefixes: []string{"SOL_", "IPPROTO_"}},
+	{kind: "setsockopt", ends: []string{"optname"}, prefixes: []string{"SO_", "IP_", "IPV6_", "TCP_", "MCAST_"}, except: []string{"IP_PROTO_"}},
+	{kind: "exit", ends: []string{"exit.cause"}, names: []string{"EXITED", "COREDUMPED", "SIGNALED"}},
+	{ends: []string{"family", "domain"}, prefixes: []string{"AF_"}},
+	{ends: []string{"socket.type", "socket_type"}, prefixes: []string{"SOCK_"}},
+	{ends: []string{"l3_protocol"}, prefixes: []string{"ETH_P_"}},
+	{ends: []string{"l4_protocol"}, prefixes: []string{"IP_PROTO_"}},
+	{ends: []string{"protocol"}, prefixes: []string{"IPPROTO_"}},
+	{ends: []string{"network_direction"}, names: []string{"INGRESS", "EGRESS"}},
+	{ends: []string{"mode", "rights"}, prefixes: []string{"S_I"}},
+	{ends: []string{"retval"}, prefixes: []string{"E"}, except: []string{"ETH_", "EXITED", "EGRESS", "EUI", "EID"}},
+	{ends: []string{"auid"}, names: []string{"AUDIT_AUID_UNSET"}},
+	{ends: []string{"cap_effective", "cap_permitted", "caps_attempted", "caps_used", "attempted", "used"}, prefixes: []string{"CAP_"}},
+	{ends: []string{"question.class"}, prefixes: []string{"CLASS_"}},
+	{ends: []string{"question.type"}, names: []string{
+		"A", "AAAA", "ANY", "AXFR", "CAA", "CNAME", "DNSKEY", "DS", "HINFO", "HTTPS", "IXFR", "MX", "NAPTR", "NS", "NULL", "PTR", "RRSIG",
+		"SOA", "SPF", "SRV", "SVCB", "TLSA", "TXT",
+	}},
+	{ends: []string{"response.code"}, names: []string{
+		"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE",
+	}},
+	{ends: []string{"tls.version"}, prefixes: []string{"TLS_", "SSL_"}},
+	{ends: []string{"ssh_auth_method"}, prefixes: []string{"SSH_AUTH_METHOD_"}},
 }

@@ -138,7 +138,11 @@ func TestFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ok := len(report.Problems) == 0; ok != archive.valid {
+			// Warnings about what a valid file means are none of the schema's.
+			ok := !slices.ContainsFunc(report.Problems, func(p ruleset.Problem) bool {
+				return !p.Warning || strings.HasPrefix(p.Msg, "unknown key")
+			})
+			if ok != archive.valid {
 				t.Errorf("%s: the reader of policies says %v", f.Name, report.Problems)
 			}
 		}
