@@ -50,12 +50,13 @@ const verbs: Record<string, string> = {
   network: "net",
   dns: "dns",
   child: "children",
-  module: "modules",
+  process: "processes",
+  kernel: "kernel",
 };
 
 /** counters of a process, the interesting classes first, only those it has. */
 export function counters(n: GraphNode): { id: string; word: string; n: number }[] {
-  const known = ["file", "network", "dns", "child", "module"];
+  const known = ["file", "network", "dns", "child", "process", "kernel"];
   const ids = [
     ...known.filter((k) => k in n.did),
     ...Object.keys(n.did)
