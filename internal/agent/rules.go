@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,11 @@ type rules struct {
 	plan     kfilter.Plan
 	states   []*clewv1.RuleState // never changed
 	loaded   int32
+}
+
+// logLevels are the levels of the log action.
+var logLevels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 }
 
 // loadRules compiles the shipped policies and those at paths. A rule that
@@ -48,6 +54,11 @@ func loadRules(facts ruleset.Facts, paths []string, log *slog.Logger) (*rules, e
 	r.plan.Join(ruleset.DerivePlan(set))
 	if r.pipeline, err = pipeline.Standard(set); err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
+	}
+	r.pipeline.Effect = func(x ruleset.Effect) {
+		if x.Log != nil {
+			log.Log(context.Background(), logLevels[x.Log.Level], x.Log.Message, "rule", x.Rule.ID, "event", x.Event.Ref().String())
+		}
 	}
 	byID := map[string]*ruleset.Rule{}
 	for _, rule := range set.Rules() {

@@ -15,6 +15,7 @@ import (
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/execctx"
 	"github.com/clewsec/clew/internal/proctable"
+	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/schema"
 )
 
@@ -35,6 +36,24 @@ type Rules interface {
 	Eval(ev *event.Event, out []event.Signal) []event.Signal
 }
 
+// Waiting is implemented by Rules that find, as time goes on, that something
+// did not follow an event. The slice is valid until the next call.
+type Waiting interface {
+	Overdue(now int64) []Late
+}
+
+// Late is a signal of an event that was evaluated before.
+type Late struct {
+	Event  *event.Event
+	Signal event.Signal
+}
+
+// Acting is implemented by Rules that ask for more than signals. Effects are
+// those of the last call of Eval or Overdue, valid until the next one.
+type Acting interface {
+	Effects() []ruleset.Effect
+}
+
 // Config is what a pipeline runs with.
 type Config struct {
 	Rules  Rules           // none when nil
@@ -42,6 +61,10 @@ type Config struct {
 	// WatchedRoots are the directories below which creates and changes are
 	// always kept; DefaultRoots when nil.
 	WatchedRoots []string
+	// Effect takes what rules ask for beside signals, in the order of the
+	// stream; it is called while a record is pushed and must not block. The
+	// pipeline counts what was asked for, also where nobody takes it.
+	Effect func(ruleset.Effect)
 }
 
 // DefaultRoots are the directories whose changes are always kept.
@@ -56,6 +79,9 @@ type Stats struct {
 	Kept      [event.NumKinds]uint64
 	NotKept   [event.NumKinds]uint64 // no rule, hot context or baseline wanted it
 	Signals   uint64
+	Late      uint64 // of them, those that came with an event of their own
+	Logs      uint64 // lines that rules asked to be logged
+	Hashes    uint64 // files that rules asked to be hashed
 	Table     proctable.Stats
 	Contexts  execctx.Stats
 	BadRecord uint64 // records without content, events without the part of their kind
@@ -138,7 +164,8 @@ func (p *Pipeline) Push(rec *event.StreamRecord, emit Emit) error {
 	case rec.Clock != nil:
 		p.host.OffsetNS = rec.Clock.OffsetNS
 		p.table.SetOffset(rec.Clock.OffsetNS)
-		return nil
+		p.at(rec, 0)
+		return p.overdue(emit)
 	case rec.FilterPlan != nil:
 		rec.FilterPlan.At = p.at(rec, rec.FilterPlan.At)
 		return p.send(emit, event.SpoolRecord{FilterPlan: rec.FilterPlan})
@@ -165,6 +192,9 @@ func (p *Pipeline) Push(rec *event.StreamRecord, emit Emit) error {
 		return p.send(emit, event.SpoolRecord{Lost: rec.Lost})
 	case rec.Canary != nil:
 		rec.Canary.At = p.at(rec, rec.Canary.At)
+		if err := p.overdue(emit); err != nil {
+			return err
+		}
 		return p.send(emit, event.SpoolRecord{Canary: rec.Canary})
 	case rec.Event != nil:
 		rec.Event.Seq = rec.Seq
@@ -255,6 +285,9 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 		ev.TimeNS = int64(ev.BootNS) + p.host.OffsetNS
 	}
 	p.lastNS = max(p.lastNS, ev.TimeNS)
+	if err := p.overdue(emit); err != nil {
+		return err
+	}
 	p.names.Event(ev)
 	p.table.Apply(ev)
 	switch ev.Kind {
@@ -279,6 +312,7 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 			ev.Signals = slices.Clone(p.signals)
 			p.stats.Signals += uint64(len(p.signals))
 		}
+		p.effects()
 	}
 	p.contexts.Observe(ev, &p.result)
 	reason := p.keep(ev)
@@ -293,6 +327,12 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	p.stats.Kept[ev.Kind]++
 	ev.Reasons = []string{reason}
 	ev.ContextKeys = keys(ev.Contexts)
+	return p.sendEvent(ev, emit)
+}
+
+// sendEvent sends an event after what it refers to, and then what it did to
+// contexts.
+func (p *Pipeline) sendEvent(ev *event.Event, emit Emit) error {
 	if err := p.sendNode(emit, ev.Proc); err != nil {
 		return err
 	}
@@ -308,6 +348,63 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 		return err
 	}
 	return p.sendLinks(emit)
+}
+
+// lateSeq begins the numbers of events that are sent once more, with a signal
+// that came late: no stream is that long.
+const lateSeq = 1 << 62
+
+// SentBefore tells whether an event is one that happened, and was perhaps sent,
+// under another number before: it is here once more for a signal that came
+// late.
+func SentBefore(ev *event.Event) bool { return ev.Seq >= lateSeq }
+
+// overdue sends the signals of what did not follow in time, each with the event
+// that it was to follow, under a number of its own: the event itself may have
+// been sent long ago.
+func (p *Pipeline) overdue(emit Emit) error {
+	w, ok := p.cfg.Rules.(Waiting)
+	if !ok {
+		return nil
+	}
+	for _, l := range w.Overdue(p.lastNS) {
+		p.stats.Signals++
+		p.stats.Late++
+		ev := *l.Event
+		ev.Run, ev.Seq = p.run, lateSeq|p.stats.Late
+		ev.Signals = []event.Signal{l.Signal}
+		ev.Reasons = []string{KeptSignal}
+		ev.ContextKeys = keys(ev.Contexts)
+		// Contexts learn of the signal now, and of what the event did they
+		// have learnt before.
+		p.result = execctx.Result{}
+		p.contexts.Observe(&event.Event{
+			Run: ev.Run, Seq: ev.Seq, TimeNS: p.lastNS, Proc: ev.Proc, Contexts: ev.Contexts, Signals: ev.Signals,
+		}, &p.result)
+		if err := p.sendEvent(&ev, emit); err != nil {
+			return err
+		}
+	}
+	p.effects()
+	return nil
+}
+
+// effects hands on what rules ask for.
+func (p *Pipeline) effects() {
+	a, ok := p.cfg.Rules.(Acting)
+	if !ok {
+		return
+	}
+	for _, x := range a.Effects() {
+		if x.Log != nil {
+			p.stats.Logs++
+		} else {
+			p.stats.Hashes++
+		}
+		if p.cfg.Effect != nil {
+			p.cfg.Effect(x)
+		}
+	}
 }
 
 func keys(cs []*event.Context) []string {

@@ -33,7 +33,20 @@ func SetRules(set *ruleset.Set) Rules {
 type setRules struct {
 	set     *ruleset.Set
 	matches []ruleset.Match
+	late    []Late
 }
+
+// Overdue implements Waiting.
+func (r *setRules) Overdue(now int64) []Late {
+	r.matches, r.late = r.set.Overdue(now, r.matches[:0]), r.late[:0]
+	for _, m := range r.matches {
+		r.late = append(r.late, Late{Event: m.Event, Signal: m.Signal()})
+	}
+	return r.late
+}
+
+// Effects implements Acting.
+func (r *setRules) Effects() []ruleset.Effect { return r.set.Effects() }
 
 func (r *setRules) Eval(ev *event.Event, out []event.Signal) []event.Signal {
 	r.matches = r.set.Eval(ev, r.matches[:0])

@@ -2,8 +2,10 @@ package ruleset
 
 import (
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/secl"
 	"go.yaml.in/yaml/v3"
 )
@@ -58,16 +60,23 @@ type KillAction struct {
 	Scope  string
 }
 
-// HashAction computes the hashes of a file of the event.
+// HashAction asks for the hashes of a file of the event.
 type HashAction struct {
+	// Field is the object; empty for the file that is opened or executed.
 	Field       string
 	MaxFileSize int64
+
+	targets map[event.Kind]hashTarget
 }
 
 // LogAction writes a line to the agent's log.
 type LogAction struct {
 	Level   string
 	Message string
+
+	message text
+	// text renders a message that has variables or fields in it.
+	text *secl.Value[eventT, Element]
 }
 
 // NetworkFilterAction installs a packet filter.
@@ -132,11 +141,15 @@ func (r *reader) action(n *yaml.Node) Action {
 			a.Log = &LogAction{Level: "info"}
 			r.keys(v, key, []string{"level", "message"}, func(k string, v *yaml.Node) {
 				if k == "level" {
-					a.Log.Level = r.text(v, k).s
+					a.Log.Level = r.level(v)
 				} else {
-					a.Log.Message = r.text(v, k).s
+					a.Log.message = r.text(v, k)
+					a.Log.Message = a.Log.message.s
 				}
 			})
+			if a.Log.Message == "" {
+				r.note(v, true, "log has no message")
+			}
 		case "network_filter":
 			a.NetworkFilter = &NetworkFilterAction{Policy: "drop", Scope: "process"}
 			r.keys(v, key, []string{"filter", "policy", "scope"}, func(k string, v *yaml.Node) {
@@ -155,6 +168,22 @@ func (r *reader) action(n *yaml.Node) Action {
 		r.note(n, false, "an action has exactly one of set, kill, hash, coredump, log and network_filter")
 	}
 	return a
+}
+
+// otherLevels are names that other loggers have for the levels.
+var otherLevels = map[string]string{"trace": "debug", "warning": "warn", "critical": "error"}
+
+func (r *reader) level(v *yaml.Node) string {
+	t := r.text(v, "level")
+	t.s = strings.ToLower(t.s)
+	if l, ok := otherLevels[t.s]; ok {
+		t.s = l
+	}
+	if !slices.Contains(Levels, t.s) {
+		r.closed(t, "level", Levels)
+		return "info"
+	}
+	return t.s
 }
 
 func (r *reader) scope(v *yaml.Node) string {

@@ -456,6 +456,7 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 		d.Expression = p.steps[len(p.steps)-1].s
 	}
 	l.actions(d)
+	d.notCarriedOut()
 	d.finish()
 	if d.failed() {
 		l.fail(d)
@@ -494,6 +495,12 @@ func (l *loader) actions(d *ruleDef) {
 			var ps ast.Problems
 			a.program, ps = secl.Compile(env, a.Filter, opt)
 			note(a.filter, ps)
+		}
+		if a.Hash != nil {
+			l.hash(d, a.Hash, a.At)
+		}
+		if a.Log != nil {
+			l.log(d, env, a.Log, opt)
 		}
 		if a.Set == nil || !a.Set.valid || a.Set.value != nil {
 			continue

@@ -1,6 +1,8 @@
 package ruleset
 
 import (
+	"cmp"
+	"container/heap"
 	"container/list"
 	"fmt"
 	"hash/fnv"
@@ -14,14 +16,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of rules over several events. What they keep is at most maxKeys times
-// what one key may have.
+// Bounds of rules over several events: what one key may have, how many keys
+// there are, and what all keys of a threshold may remember together.
 const (
-	maxSteps     = 16
-	maxThreshold = 10_000
-	maxDistinct  = 1_000
-	maxKeys      = 4096
-	maxWithin    = 30 * 24 * time.Hour
+	maxSteps      = 16
+	maxThreshold  = 10_000
+	maxDistinct   = 1_000
+	maxKeys       = 4096
+	minKeys       = 64
+	maxRemembered = 1 << 20
+	maxWithin     = 30 * 24 * time.Hour
 )
 
 // By are the things that events of one pattern can have in common.
@@ -55,7 +59,9 @@ type pattern struct {
 	rule   *Rule
 	states map[patternKey]*list.Element
 	// order has the states by when they were touched last, newest first.
-	order    list.List
+	order list.List
+	// due has those of an absence that wait.
+	due      queue
 	evicted  *uint64
 	distinct *secl.Value[eventT, Element]
 	seen     uint64 // the evaluation that was counted last
@@ -68,6 +74,10 @@ type patternKey struct {
 	at   uint64
 }
 
+func (k patternKey) compare(o patternKey) int {
+	return cmp.Or(cmp.Compare(k.name, o.name), cmp.Compare(k.pid, o.pid), cmp.Compare(k.at, o.at))
+}
+
 type patternState struct {
 	key patternKey
 	// starts has, for each step that was reached, when the latest chain that
@@ -78,8 +88,40 @@ type patternState struct {
 	times  []int64
 	head   int
 	hashes []uint64
-	// deadline is when the absence is certain; 0 where nothing is awaited.
+	// Of an absence: opened is the event that is to be followed by another,
+	// deadline when it is certain that it was not, place where the state stands
+	// in the queue.
+	opened   *event.Event
 	deadline int64
+	place    int
+}
+
+// queue are the states of an absence, the first that runs out in front.
+type queue []*patternState
+
+func (q queue) Len() int { return len(q) }
+
+func (q queue) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(q[i].deadline, q[j].deadline), q[i].key.compare(q[j].key)) < 0
+}
+
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+func (q *queue) Push(x any) {
+	st := x.(*patternState)
+	st.place = len(*q)
+	*q = append(*q, st)
+}
+
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	st := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return st
 }
 
 // keyOf finds what an event has in common with others; false where it has no
@@ -110,10 +152,8 @@ func (p *pattern) state(k patternKey) *patternState {
 		p.order.MoveToFront(el)
 		return el.Value.(*patternState)
 	}
-	if len(p.states) == maxKeys {
-		old := p.order.Back()
-		p.order.Remove(old)
-		delete(p.states, old.Value.(*patternState).key)
+	if len(p.states) >= p.def.keys() {
+		p.forget(p.order.Back().Value.(*patternState).key)
 		*p.evicted++
 	}
 	st := &patternState{key: k}
@@ -121,11 +161,28 @@ func (p *pattern) state(k patternKey) *patternState {
 	return st
 }
 
+// keys is how many keys the rule tells apart at a time: the fewer, the more it
+// has to remember of each.
+func (d *patternDef) keys() int {
+	return min(maxKeys, max(minKeys, maxRemembered/int(max(d.count, 1))))
+}
+
 func (p *pattern) forget(k patternKey) {
-	if el := p.states[k]; el != nil {
-		p.order.Remove(el)
-		delete(p.states, k)
+	el := p.states[k]
+	if el == nil {
+		return
 	}
+	if st := el.Value.(*patternState); st.deadline != 0 {
+		heap.Remove(&p.due, st.place)
+	}
+	p.order.Remove(el)
+	delete(p.states, k)
+}
+
+// await notes that something must follow an event in time.
+func (p *pattern) await(st *patternState, e *event.Event) {
+	st.opened, st.deadline = e, max(e.TimeNS+int64(p.def.within), 1)
+	heap.Push(&p.due, st)
 }
 
 // observe takes an event that fulfils a step, and tells whether the pattern is
@@ -146,11 +203,10 @@ func (p *pattern) observe(step int, c *evalCtx, eval uint64) bool {
 		p.seen = eval
 		return p.threshold(k, c)
 	}
-	st := p.state(k)
 	if step == 1 {
 		p.forget(k)
-	} else if st.deadline == 0 {
-		st.deadline = c.Now + int64(p.def.within)
+	} else if st := p.state(k); st.deadline == 0 {
+		p.await(st, c.Event)
 	}
 	return false
 }
@@ -211,26 +267,6 @@ func (p *pattern) threshold(k patternKey, c *evalCtx) bool {
 		st.head = (st.head + 1) % len(st.times)
 	}
 	if int64(len(st.times)) < p.def.count || st.times[st.head] < oldest {
-		return false
-	}
-	p.forget(k)
-	return true
-}
-
-// missed tells whether the event shows that what was awaited did not come.
-func (p *pattern) missed(e *event.Event) bool {
-	if len(p.states) == 0 {
-		return false
-	}
-	k, ok := p.def.keyOf(e)
-	if !ok {
-		return false
-	}
-	el := p.states[k]
-	if el == nil {
-		return false
-	}
-	if st := el.Value.(*patternState); st.deadline == 0 || e.TimeNS <= st.deadline {
 		return false
 	}
 	p.forget(k)
@@ -379,7 +415,8 @@ func (l *loader) compile(d *ruleDef, t text, step int) (s stepPrograms, filtered
 }
 
 // firing is the step whose events carry the signal of the rule: its last one,
-// or the only one. The signal of an absence is carried by whatever comes next.
+// or the only one. The signal of an absence is carried by the event that was
+// not followed.
 func (d *patternDef) firing() int {
 	if d.kind == sequenceOf {
 		return len(d.steps) - 1

@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"cmp"
+	"container/heap"
 	"container/list"
 	"fmt"
 	"slices"
@@ -33,6 +34,8 @@ type Set struct {
 	patterns []*pattern
 	absences []*entry
 	evicted  uint64
+	// effects are what the matches of the last evaluation ask for.
+	effects []Effect
 }
 
 // entry is one condition of a rule, for one kind of event.
@@ -264,6 +267,9 @@ const maxIndexWeight = 50
 // Match is a rule that an event matched.
 type Match struct {
 	Rule *Rule
+	// Event is the event that the signal belongs to: the one that was
+	// evaluated or, for the absence of another, the one that was not followed.
+	Event *event.Event
 	// Suppressed is how many matches the rate limit left out before this one.
 	Suppressed uint64
 }
@@ -275,8 +281,9 @@ func (m Match) Signal() event.Signal { return m.Rule.Signal(m.Suppressed) }
 // of those that match, and appends to out those that raise a signal: not the
 // silent ones, and not those above their rate. The order is that of evaluation
 // and always the same. Time is the event's. Where nothing matches nothing is
-// allocated. The event is not kept.
+// allocated. The event is kept only where another one must follow it in time.
 func (s *Set) Eval(ev *event.Event, out []Match) []Match {
+	s.effects = s.effects[:0]
 	if int(ev.Kind) >= len(s.buckets) || !ev.Complete() {
 		return out
 	}
@@ -284,14 +291,10 @@ func (s *Set) Eval(ev *event.Event, out []Match) []Match {
 	if len(b.entries) == 0 && len(s.absences) == 0 {
 		return out
 	}
+	// What is overdue is found before the event can be what was awaited.
+	out = s.overdue(ev.TimeNS, out)
 	s.ctx.Event, s.ctx.Now, s.store.now = ev, ev.TimeNS, ev.TimeNS
 	s.evals++
-	for _, e := range s.absences {
-		// What is overdue is found before the event can be what was awaited.
-		if e.pattern.missed(ev) {
-			out = s.fire(e, out)
-		}
-	}
 	hits := s.hits[:0]
 	for i := range b.indexes {
 		hits = b.indexes[i].find(ev, hits)
@@ -346,18 +349,56 @@ func (s *Set) fire(e *entry, out []Match) []Match {
 			s.store.run(a.Set, &s.ctx)
 		}
 	}
-	if e.rule.Silent {
+	acts := e.rule.acts()
+	if e.rule.Silent && !acts {
 		return out
 	}
 	// A rule that stands for several kinds raises one signal per event.
-	if n := len(out); n > 0 && out[n-1].Rule == e.rule {
+	if n := len(out); n > 0 && out[n-1].Rule == e.rule && out[n-1].Event == s.ctx.Event {
+		return out
+	}
+	if n := len(s.effects); n > 0 && s.effects[n-1].Rule == e.rule && s.effects[n-1].Event == s.ctx.Event {
 		return out
 	}
 	suppressed, ok := e.limit.allow(&s.ctx)
 	if !ok {
 		return out
 	}
-	return append(out, Match{Rule: e.rule, Suppressed: suppressed})
+	if acts {
+		s.act(e)
+	}
+	if e.rule.Silent {
+		return out
+	}
+	return append(out, Match{Rule: e.rule, Event: s.ctx.Event, Suppressed: suppressed})
+}
+
+// Overdue appends to out the matches of rules about an absence whose time ran
+// out before now: those that no event shows, as on a host where nothing
+// happens. Eval does the same for the time of its event.
+func (s *Set) Overdue(now int64, out []Match) []Match {
+	s.effects = s.effects[:0]
+	return s.overdue(now, out)
+}
+
+func (s *Set) overdue(now int64, out []Match) []Match {
+	for {
+		var next *entry
+		for _, e := range s.absences {
+			if q := e.pattern.due; len(q) > 0 && q[0].deadline < now && (next == nil || q[0].deadline < next.pattern.due[0].deadline) {
+				next = e
+			}
+		}
+		if next == nil {
+			return out
+		}
+		st := next.pattern.due[0]
+		next.pattern.forget(st.key)
+		s.ctx.Event, s.ctx.Now, s.store.now = st.opened, st.deadline, st.deadline
+		s.evals++
+		out = s.fire(next, out)
+		s.ctx.Event = nil
+	}
 }
 
 // Part is a comparison of a rule's expression that contributed to a match.
@@ -393,6 +434,9 @@ func (s *Set) Adopt(old *Set) {
 				for el := o.order.Back(); el != nil; el = el.Prev() {
 					st := el.Value.(*patternState)
 					p.states[st.key] = p.order.PushFront(st)
+					if st.deadline != 0 {
+						heap.Push(&p.due, st)
+					}
 				}
 			}
 		}

@@ -119,11 +119,21 @@ func CompileValue[E any, N comparable](env *Env[E, N], src string, opt Options) 
 	if n == nil {
 		return nil, problems
 	}
+	v, more := compileValue(env, n, opt)
+	return v, append(problems, more...)
+}
+
+// CompileText compiles a text in which ${variables} and %{fields} are replaced
+// by their values.
+func CompileText[E any, N comparable](env *Env[E, N], text string, opt Options) (*Value[E, N], ast.Problems) {
+	return compileValue(env, &ast.String{At: ast.Span{End: len(text)}, Value: text}, opt)
+}
+
+func compileValue[E any, N comparable](env *Env[E, N], n ast.Node, opt Options) (*Value[E, N], ast.Problems) {
 	opt.Value = true
 	r := check.Check(n, view[E, N]{env}, opt)
-	problems = append(problems, r.Problems...)
 	if r.Expr == nil {
-		return nil, problems
+		return nil, r.Problems
 	}
 	k := compiler[E, N]{env: env}
 	e := r.Expr
@@ -142,7 +152,7 @@ func CompileValue[E any, N comparable](env *Env[E, N], src string, opt Options) 
 	case e.Type == IP:
 		v.EachIP = k.nets(e)
 	}
-	return v, problems
+	return v, r.Problems
 }
 
 // ParseMacro parses the text a macro stands for.
