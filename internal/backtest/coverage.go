@@ -139,6 +139,16 @@ func newTimeline(from, to, now int64, runs []store.Run, plans map[uint64][]*even
 	return tl
 }
 
+// end is until when the host was watched.
+func (tl *timeline) end() int64 {
+	for _, s := range slices.Backward(tl.spans) {
+		if s.up && !s.skipped {
+			return s.to
+		}
+	}
+	return tl.from
+}
+
 // skip notes that nothing from a time on was looked at.
 func (tl *timeline) skip(from int64) {
 	var out []span
@@ -226,6 +236,9 @@ func (t *tally) cover(r *Rule, agent, pattern string, conds []ruleset.Condition,
 			c := &conds[j]
 			cov, why := tl.covered(c, s)
 			need[c.Step] = true
+			if cov == Down && pattern == "absence" && i > 0 && tl.spans[i-1].up {
+				r.uncertain = true
+			}
 			if cov != None && cov != Down {
 				have[c.Step] = true
 				if pattern == "absence" && c.Step == 1 && (cov != All || tl.lostWithin(c.Kind, s.from, s.to) > 0) {
