@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/pipeline"
 	"github.com/clewsec/clew/internal/policies"
 	"github.com/clewsec/clew/internal/ruleset"
 )
@@ -129,7 +130,8 @@ type seen struct {
 	examples    []string
 }
 
-// An evaluation evaluates the rules for one host. It is a pipeline.Rules.
+// An evaluation evaluates the rules for one host. It is a pipeline.Rules and
+// pipeline.Waiting.
 type evaluation struct {
 	// all finds every match, live those that would have been signals. Where
 	// no rule leaves anything behind for later events, apart tells, live need
@@ -144,6 +146,7 @@ type evaluation struct {
 	matched       map[string]*seen
 	signals       map[string]uint64
 	matches       []ruleset.Match
+	late          []pipeline.Late
 }
 
 // newEvaluation compiles the rules for a host.
@@ -178,18 +181,7 @@ func (e *evaluation) Eval(ev *event.Event, out []event.Signal) []event.Signal {
 	} else {
 		e.matches = e.all.Eval(ev, e.matches[:0])
 	}
-	for _, m := range e.matches {
-		s := e.matched[m.Rule.ID]
-		if s == nil {
-			s = &seen{first: ev.TimeNS}
-			e.matched[m.Rule.ID] = s
-		}
-		s.matches += 1 + m.Suppressed
-		s.first, s.last = min(s.first, ev.TimeNS), max(s.last, ev.TimeNS)
-		if len(s.examples) < maxExamples {
-			s.examples = append(s.examples, event.EventID(e.agent, ev.Ref()))
-		}
-	}
+	e.note()
 	if e.apart && len(e.matches) == 0 {
 		return out
 	}
@@ -199,6 +191,36 @@ func (e *evaluation) Eval(ev *event.Event, out []event.Signal) []event.Signal {
 		out = append(out, m.Signal())
 	}
 	return out
+}
+
+// note takes down what was matched.
+func (e *evaluation) note() {
+	for _, m := range e.matches {
+		at := m.Event.TimeNS
+		s := e.matched[m.Rule.ID]
+		if s == nil {
+			s = &seen{first: at}
+			e.matched[m.Rule.ID] = s
+		}
+		s.matches += 1 + m.Suppressed
+		s.first, s.last = min(s.first, at), max(s.last, at)
+		if len(s.examples) < maxExamples {
+			s.examples = append(s.examples, event.EventID(e.agent, m.Event.Ref()))
+		}
+	}
+}
+
+// Overdue implements pipeline.Waiting.
+func (e *evaluation) Overdue(now int64) []pipeline.Late {
+	e.matches = e.all.Overdue(now, e.matches[:0])
+	e.note()
+	e.late = e.late[:0]
+	e.matches = e.live.Overdue(now, e.matches[:0])
+	for _, m := range e.matches {
+		e.signals[m.Rule.ID]++
+		e.late = append(e.late, pipeline.Late{Event: m.Event, Signal: m.Signal()})
+	}
+	return e.late
 }
 
 // count is how often a rule matched. Matches of silent rules, and those that a

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/pipeline"
 	"github.com/clewsec/clew/internal/replay"
 	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/store"
@@ -243,7 +244,6 @@ func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation
 	if len(rules) == 0 {
 		return nil
 	}
-	every := false
 	for _, r := range rules {
 		for _, k := range r.Kinds {
 			wanted[k] = true
@@ -251,11 +251,6 @@ func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation
 				kinds = append(kinds, k)
 			}
 		}
-		// Any event shows that what was awaited did not come.
-		every = every || eval.all.Pattern(r) == "absence"
-	}
-	if every {
-		kinds = nil
 	}
 	lin := newLineage(func(ctx context.Context, refs []event.Ref) (map[event.Ref]*event.Process, error) {
 		return b.cfg.Store.Nodes(ctx, h.Agent, refs)
@@ -280,7 +275,8 @@ func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation
 		hosts[r.Run] = host
 	}
 	var signals []event.Signal
-	return b.pages(ctx, h, store.Query{From: b.req.From, To: b.req.To, Kinds: kinds}, func(list []*event.Event) error {
+	err = b.pages(ctx, h, store.Query{From: b.req.From, To: b.req.To, Kinds: kinds}, func(list []*event.Event) error {
+		list = once(list)
 		if err := lin.prepare(ctx, list); err != nil {
 			return err
 		}
@@ -289,7 +285,7 @@ func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation
 				e.Host = &event.Host{ID: h.Agent, Name: h.Name}
 			}
 			lin.attach(e)
-			if every || wanted[e.Kind] {
+			if wanted[e.Kind] {
 				b.events++
 				if e.Proc == nil {
 					b.tally.res.UnknownProcesses++
@@ -299,6 +295,41 @@ func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation
 		}
 		return nil
 	})
+	if err == nil {
+		eval.Overdue(h.tl.end())
+	}
+	return err
+}
+
+// once leaves out events that were sent once more for a signal that came late,
+// where the event itself is there. It was not kept perhaps; then the first of
+// what was sent later stands for it. Events are in order of their time.
+func once(list []*event.Event) []*event.Event {
+	if !slices.ContainsFunc(list, pipeline.SentBefore) {
+		return list
+	}
+	out := make([]*event.Event, 0, len(list))
+	for _, e := range list {
+		if pipeline.SentBefore(e) && again(out, e) {
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// again tells whether the last of list, those of the same moment, have e under
+// another number.
+func again(list []*event.Event, e *event.Event) bool {
+	for _, o := range slices.Backward(list) {
+		if o.TimeNS != e.TimeNS {
+			break
+		}
+		if o.Run == e.Run && o.BootNS == e.BootNS && o.Kind == e.Kind && o.PID == e.PID && o.TID == e.TID {
+			return true
+		}
+	}
+	return false
 }
 
 // pages calls fn with the host's events in the order of their time, and among
