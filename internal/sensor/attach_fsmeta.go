@@ -148,6 +148,7 @@ func fsmetaTrampolineHooks() (hooks []hook) {
 		progs    []string
 		optional bool
 	}{
+		{kinds{procRecKindREC_EXEC}, []string{"hold_script"}, false},
 		{kChdir, []string{"tr_chdir"}, false},
 		{kUtimes, []string{"tr_utimes"}, false},
 		{both, []string{"note_write", "note_write_file"}, false},

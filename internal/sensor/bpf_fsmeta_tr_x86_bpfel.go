@@ -26,6 +26,7 @@ const (
 	fsmeta_trMapPendingIds        = "pending_ids"
 	fsmeta_trMapPlan              = "plan"
 	fsmeta_trMapScratch           = "scratch"
+	fsmeta_trMapScripts           = "scripts"
 	fsmeta_trMapSelf              = "self"
 	fsmeta_trMapWriting           = "writing"
 	fsmeta_trProgBeginMount       = "begin_mount"
@@ -35,6 +36,7 @@ const (
 	fsmeta_trProgBeginSetxattr    = "begin_setxattr"
 	fsmeta_trProgBeginSplice      = "begin_splice"
 	fsmeta_trProgBeginUmount      = "begin_umount"
+	fsmeta_trProgHoldScript       = "hold_script"
 	fsmeta_trProgNoteWrite        = "note_write"
 	fsmeta_trProgNoteWriteFile    = "note_write_file"
 	fsmeta_trProgTrChdir          = "tr_chdir"
@@ -99,6 +101,7 @@ type fsmeta_trProgramSpecs struct {
 	BeginSetxattr    *ebpf.ProgramSpec `ebpf:"begin_setxattr"`
 	BeginSplice      *ebpf.ProgramSpec `ebpf:"begin_splice"`
 	BeginUmount      *ebpf.ProgramSpec `ebpf:"begin_umount"`
+	HoldScript       *ebpf.ProgramSpec `ebpf:"hold_script"`
 	NoteWrite        *ebpf.ProgramSpec `ebpf:"note_write"`
 	NoteWriteFile    *ebpf.ProgramSpec `ebpf:"note_write_file"`
 	TrChdir          *ebpf.ProgramSpec `ebpf:"tr_chdir"`
@@ -126,6 +129,7 @@ type fsmeta_trMapSpecs struct {
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
+	Scripts    *ebpf.MapSpec `ebpf:"scripts"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
 	Writing    *ebpf.MapSpec `ebpf:"writing"`
 }
@@ -168,6 +172,7 @@ type fsmeta_trMaps struct {
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
+	Scripts    *ebpf.Map `ebpf:"scripts"`
 	Self       *ebpf.Map `ebpf:"self"`
 	Writing    *ebpf.Map `ebpf:"writing"`
 }
@@ -184,6 +189,7 @@ func (m *fsmeta_trMaps) Close() error {
 		m.PendingIds,
 		m.Plan,
 		m.Scratch,
+		m.Scripts,
 		m.Self,
 		m.Writing,
 	)
@@ -208,6 +214,7 @@ type fsmeta_trPrograms struct {
 	BeginSetxattr    *ebpf.Program `ebpf:"begin_setxattr"`
 	BeginSplice      *ebpf.Program `ebpf:"begin_splice"`
 	BeginUmount      *ebpf.Program `ebpf:"begin_umount"`
+	HoldScript       *ebpf.Program `ebpf:"hold_script"`
 	NoteWrite        *ebpf.Program `ebpf:"note_write"`
 	NoteWriteFile    *ebpf.Program `ebpf:"note_write_file"`
 	TrChdir          *ebpf.Program `ebpf:"tr_chdir"`
@@ -230,6 +237,7 @@ func (p *fsmeta_trPrograms) Close() error {
 		p.BeginSetxattr,
 		p.BeginSplice,
 		p.BeginUmount,
+		p.HoldScript,
 		p.NoteWrite,
 		p.NoteWriteFile,
 		p.TrChdir,

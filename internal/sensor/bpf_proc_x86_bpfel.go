@@ -59,7 +59,7 @@ const (
 type procRecAny struct {
 	_   structs.HostLayout
 	Hdr procRecHdr
-	_   [232]byte
+	_   [256]byte
 }
 
 type procRecBpf struct {
@@ -317,6 +317,8 @@ type procRecModule struct {
 	File   procRecFile
 	Name   procRecStr
 	Args   procRecStr
+	Kept   procRecStr
+	Pad    uint32
 }
 
 type procRecMount struct {
@@ -389,6 +391,7 @@ type procRecProc struct {
 	CgroupHier   uint32
 	CgroupNode   uint64
 	Exe          procRecFile
+	Script       procRecFile
 	Cgroup       procRecStr
 	Filename     procRecStr
 	Interp       procRecStr
@@ -408,6 +411,7 @@ const (
 	procRecProcFlagRP_ARGS_UNREADABLE  procRecProcFlag = 16
 	procRecProcFlagRP_ENVS_UNREADABLE  procRecProcFlag = 32
 	procRecProcFlagRP_CGROUP_TRUNCATED procRecProcFlag = 64
+	procRecProcFlagRP_CHROOTED         procRecProcFlag = 128
 )
 
 type procRecStr struct {
@@ -449,6 +453,7 @@ const (
 	procMapPendingIds   = "pending_ids"
 	procMapPlan         = "plan"
 	procMapScratch      = "scratch"
+	procMapScripts      = "scripts"
 	procMapSelf         = "self"
 	procProgOnCgroup    = "on_cgroup"
 	procProgOnExec      = "on_exec"
@@ -521,6 +526,7 @@ type procMapSpecs struct {
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
+	Scripts    *ebpf.MapSpec `ebpf:"scripts"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
 }
 
@@ -561,6 +567,7 @@ type procMaps struct {
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
+	Scripts    *ebpf.Map `ebpf:"scripts"`
 	Self       *ebpf.Map `ebpf:"self"`
 }
 
@@ -575,6 +582,7 @@ func (m *procMaps) Close() error {
 		m.PendingIds,
 		m.Plan,
 		m.Scratch,
+		m.Scripts,
 		m.Self,
 	)
 }

@@ -308,13 +308,18 @@ func (d *decoder) proc(rec *record, b []byte) bool {
 	ev.Exec = &event.Exec{Image: p, SyscallPath: string(str(b, r.Filename))}
 	if r.Interp.Len > 0 {
 		// A script: what was asked for is the file, what the kernel loaded is
-		// its interpreter. The script's own object is gone by now.
-		base := p.CWD
-		if strings.HasPrefix(ev.Exec.SyscallPath, "/") {
-			base = "/"
-		}
+		// its interpreter. The script's own object is gone by now, unless it was
+		// noted before.
 		p.Interpreter = p.File
-		p.File = event.File{Path: join(base, ev.Exec.SyscallPath), PathSource: "user"}
+		p.File = event.File{Path: execPath(p.CWD, ev.Exec.SyscallPath), PathSource: "user"}
+		if r.Script.Flags&uint16(procRecFileFlagRF_PRESENT) != 0 {
+			p.File = d.file(b, &r.Script)
+		}
+	}
+	p.File.OtherPaths = otherPaths(&p.File, p.CWD, ev.Exec.SyscallPath, has(procRecProcFlagRP_CHROOTED))
+	if r.Interp.Len > 0 {
+		script := p.File
+		p.Script = &script
 	}
 	rec.ev = ev
 	return true

@@ -3,6 +3,8 @@
 package sensor
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/clewsec/clew/internal/event"
@@ -115,4 +117,28 @@ func (d *decoder) mount(rec *record, b []byte) bool {
 	}
 	rec.ev.Flags |= flags
 	return true
+}
+
+// execPath is the path that an exec asked for.
+func execPath(cwd, given string) string {
+	if strings.HasPrefix(given, "/") {
+		cwd = "/"
+	}
+	return join(cwd, given)
+}
+
+// otherPaths is the path that a program was asked for by, where it is another
+// than the kernel found it at: a symbolic link. It is left out where the text
+// alone does not say what it names: below another root, with "..", and as the
+// kernel writes descriptors.
+func otherPaths(f *event.File, cwd, given string, chrooted bool) []string {
+	if f.PathSource != "kernel" || given == "" || chrooted || strings.Contains("/"+given+"/", "/../") ||
+		strings.HasPrefix(given, "/dev/fd/") || strings.HasPrefix(given, "/proc/") {
+		return nil
+	}
+	path := execPath(cwd, given)
+	if path == f.Path || strings.HasPrefix(path, "/proc/") {
+		return nil
+	}
+	return []string{path}
 }

@@ -211,7 +211,7 @@ func TestDecode(t *testing.T) {
 			PID: 7, TID: 7, PPID: 3, StartNS: 1000, CreatedAt: 1_002_000, ExecTime: 1_002_000, Comm: "sh",
 			AllArgs: []string{"sh", "/bin/x", "--token=[redacted]"}, Envs: []string{"PATH", "PASSWORD"},
 			Envp: []string{"PATH=/bin"}, IsExec: true, UID: 5, EUID: 6, AUID: 8, AuditSession: 9,
-			File: event.File{Path: "/bin/x", PathSource: "user"},
+			File: event.File{Path: "/bin/x", PathSource: "user"}, Script: &event.File{Path: "/bin/x", PathSource: "user"},
 			Interpreter: event.File{
 				Path: "/usr/bin/sh", Filesystem: "ext4", Inode: 11, MountID: 4, Mode: 0o100755, InUpperLayer: true,
 				PathSource: "kernel",

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,6 +35,7 @@ var fsmetaTests = []struct {
 	{"open by handle", testOpenByHandle},
 	{"memfd exec", testMemfdExec},
 	{"io_uring", testUring},
+	{"exec by link", testExecByLink},
 }
 
 // alone runs f in a thread that shares no working directory with others, and
@@ -543,5 +545,60 @@ func testMemfdExec(t *testing.T, w *watch) {
 	p := e.Exec.Image
 	if p.File.Path != "memfd:clew-program" || p.File.Filesystem != "tmpfs" || p.File.Links != 0 || !p.File.MountDetached || p.File.Inode == 0 {
 		t.Errorf("%+v", p.File)
+	}
+}
+
+// checkScript checks the file of a script that an interpreter runs.
+func checkScript(t *testing.T, p *event.Process, path string) {
+	t.Helper()
+	if p.Script == nil {
+		t.Fatal("no script")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	f := p.Script
+	if f.Path != path || f.Inode != st.Ino || f.Mode != st.Mode || f.Dev == 0 || p.File.Inode != st.Ino {
+		t.Errorf("%+v, want inode %d", f, st.Ino)
+	}
+	if source := map[bool]string{true: "kernel", false: "user"}[resolved()]; f.PathSource != source {
+		t.Errorf("path source %q, want %q", f.PathSource, source)
+	}
+}
+
+// testExecByLink runs a program and a script through symbolic links.
+func testExecByLink(t *testing.T, w *watch) {
+	dir := realTemp(t)
+	if err := errors.Join(os.Symlink(self(t), dir+"/python"), os.Symlink("script", dir+"/job"),
+		os.WriteFile(dir+"/script", []byte("#!"+self(t)+" 0\n"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	run := func(path string) *event.Process {
+		cmd := exec.Command(path, "0")
+		cmd.Dir = dir
+		cmd.Env = []string{"CLEW_SENSOR_HELPER=exit"}
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		return w.eventOf(event.KindExec, func(e *event.Event) bool { return e.PID == uint32(cmd.Process.Pid) }).Exec.Image
+	}
+	for _, given := range []string{dir + "/python", "./python"} {
+		p := run(given)
+		if want := []string{dir + "/python"}; p.File.Path != self(t) || !slices.Equal(p.File.OtherPaths, want) {
+			t.Errorf("%s: %q, other paths %q, want %q", given, p.File.Path, p.File.OtherPaths, want)
+		}
+	}
+	for _, given := range []string{self(t), filepath.Dir(dir) + "/../" + filepath.Base(filepath.Dir(dir)) + "/" + filepath.Base(dir) + "/python"} {
+		if p := run(given); len(p.File.OtherPaths) > 0 {
+			t.Errorf("%s: other paths %q", given, p.File.OtherPaths)
+		}
+	}
+	p := run(dir + "/job")
+	if !resolved() {
+		return // its name is looked up when it is read, and links with it
+	}
+	if want := []string{dir + "/job"}; p.File.Path != dir+"/script" || !slices.Equal(p.File.OtherPaths, want) || p.Interpreter.Path != self(t) {
+		t.Errorf("%q, other paths %q, interpreter %q", p.File.Path, p.File.OtherPaths, p.Interpreter.Path)
 	}
 }

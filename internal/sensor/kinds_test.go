@@ -953,6 +953,7 @@ func testScript(t *testing.T, w *watch) {
 		t.Errorf("file %+v, want %s", p.File, script)
 	}
 	checkFile(t, &p.Interpreter, self(t))
+	checkScript(t, p, script)
 	if e.Exec.SyscallPath != "./script" || p.CWD != dir {
 		t.Errorf("path given %q in %q", e.Exec.SyscallPath, p.CWD)
 	}

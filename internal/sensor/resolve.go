@@ -52,6 +52,10 @@ func (r *resolver) event(e *event.Event, mntns uint32, nofollow bool) {
 	switch {
 	case e.Exec != nil:
 		file(&e.Exec.Image.File, true) // a script
+		if p := e.Exec.Image; p.Script != nil && p.Script.PathSource == "user" {
+			script := p.File
+			p.Script = &script
+		}
 	case e.Flags&(event.FlagPathUser|event.FlagPathChanged) != event.FlagPathUser:
 		// The kernel's own, or a name that was being rewritten.
 	case e.Open != nil:

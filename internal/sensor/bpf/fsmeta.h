@@ -38,13 +38,13 @@ static __always_inline u32 xattr_ns(u64 head)
 	return 0;
 }
 
-static __always_inline s64 time_asked(struct timespec64 *t)
+static __always_inline s64 time_asked(s64 sec, s64 nsec)
 {
-	if (t->tv_nsec == UTIME_NOW_)
+	if (nsec == UTIME_NOW_)
 		return TIME_NOW;
-	if (t->tv_nsec == UTIME_OMIT_)
+	if (nsec == UTIME_OMIT_)
 		return TIME_OMITTED;
-	return t->tv_sec * 1000000000LL + t->tv_nsec;
+	return sec * 1000000000LL + nsec;
 }
 
 /* What a record of these kinds says beside the file. */
@@ -87,6 +87,13 @@ static __always_inline void meta_extra(struct scratch *s, struct rec_meta *r, st
 	}
 }
 
+/* A function of its own for its stack, which verifiers add up. */
+static __noinline __attribute__((unused)) bool at_wanted(struct plan_data *p, u32 kind,
+							 struct path *at)
+{
+	return path_wanted(p, kind, at);
+}
+
 /* An operation on an object that the kernel has at hand. */
 static __noinline __attribute__((unused)) int
 report_meta(u32 kind, struct path *at, struct pending *a, struct extra *x, long ret)
@@ -103,7 +110,7 @@ report_meta(u32 kind, struct path *at, struct pending *a, struct extra *x, long 
 	if (!p || p->mode[kind] == PLAN_OFF)
 		return fate(kind, FATE_FILTERED);
 	if (p->mode[kind] == PLAN_FILTERED && !(a->flags & p->flags_any[kind]) &&
-	    (!(p->by_name & (1ULL << kind)) || !path_wanted(p, kind, at)))
+	    (!(p->by_name & (1ULL << kind)) || !at_wanted(p, kind, at)))
 		return fate(kind, FATE_FILTERED);
 	if (is_self(t->tgid))
 		return fate(kind, FATE_SELF);

@@ -67,8 +67,32 @@ int exit_fchdir(struct trace_event_raw_sys_exit *ctx)
 	return observe_chdir(0, regs_arg0(task_regs(current_task())), ctx->ret);
 }
 
+/* The times that a call gave: struct timespec; unit 1: struct utimbuf; 2: struct timeval. */
+static __noinline int read_times(u64 from, u32 unit, struct extra *x)
+{
+	s64 v[4] = {};
+
+	if (!from)
+		return 0;
+	if (unit == 1) {
+		bpf_probe_read_user(v, 16, (void *)from);
+		x->atime = v[0] * 1000000000LL;
+		x->mtime = v[1] * 1000000000LL;
+		return 0;
+	}
+	bpf_probe_read_user(v, sizeof(v), (void *)from);
+	if (unit == 2) {
+		x->atime = v[0] * 1000000000LL + v[1] * 1000;
+		x->mtime = v[2] * 1000000000LL + v[3] * 1000;
+	} else {
+		x->atime = time_asked(v[0], v[1]);
+		x->mtime = time_asked(v[2], v[3]);
+	}
+	return 0;
+}
+
 /* Ends a call that named its file by a string, or by a descriptor and none. */
-static __noinline __attribute__((unused)) int leave_meta(u32 kind, long ret)
+static __always_inline int leave_meta(u32 kind, long ret)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	struct task_struct *t = current_task();
@@ -93,32 +117,12 @@ static __noinline __attribute__((unused)) int leave_meta(u32 kind, long ret)
 	if (!p || p->mode[kind] == PLAN_OFF)
 		return fate(kind, FATE_FILTERED);
 	if (kind == REC_UTIMES) {
-		/* arg2 would be compared as a string: the times are named by length */
-		u64 times = a.length;
-		struct timespec64 ts[2] = {};
-
+		read_times(a.length, a.uid, &x);
 		a.length = 0;
-		if (times && a.uid) { /* struct utimbuf: seconds; struct timeval: microseconds */
-			s64 v[4] = {};
-
-			bpf_probe_read_user(v, a.uid == 1 ? 16 : 32, (void *)times);
-			if (a.uid == 1) {
-				x.atime = v[0] * 1000000000LL;
-				x.mtime = v[1] * 1000000000LL;
-			} else {
-				x.atime = v[0] * 1000000000LL + v[1] * 1000;
-				x.mtime = v[2] * 1000000000LL + v[3] * 1000;
-			}
-		} else if (times) {
-			bpf_probe_read_user(ts, sizeof(ts), (void *)times);
-			x.atime = time_asked(&ts[0]);
-			x.mtime = time_asked(&ts[1]);
-		}
 	} else {
 		x.name = a.length;
 		x.name_user = true;
 		a.length = 0;
-		bpf_probe_read_user_str(&head, sizeof(head), (void *)x.name);
 		if (bpf_probe_read_user(&head, sizeof(head), (void *)x.name))
 			head = 0;
 		a.mode = a.flags;

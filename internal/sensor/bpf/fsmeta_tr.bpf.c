@@ -7,6 +7,7 @@
  * are used in this mode, too (fsmeta_tp).
  */
 #include "fsmeta.h"
+#include "script.h"
 #include "tramp.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -41,8 +42,8 @@ int BPF_PROG(tr_utimes, struct path *path, struct timespec64 *times, int ret)
 		struct timespec64 ts[2] = {};
 
 		bpf_probe_read_kernel(ts, sizeof(ts), (void *)from);
-		x.atime = time_asked(&ts[0]);
-		x.mtime = time_asked(&ts[1]);
+		x.atime = time_asked(ts[0].tv_sec, ts[0].tv_nsec);
+		x.mtime = time_asked(ts[1].tv_sec, ts[1].tv_nsec);
 	}
 	fate(REC_UTIMES, FATE_SEEN);
 	return report_meta(REC_UTIMES, &at, &a, &x, result(number(2)));
@@ -359,4 +360,55 @@ int BPF_PROG(tr_umount, struct path *path, int flags, int ret)
 	s->off = sizeof(*r) + sizeof(l->path);
 	bpf_map_delete_elem(&leaving, &id);
 	return send(s, &critical, REC_UMOUNT);
+}
+
+struct linux_binprm___buf {
+	char buf[2];
+} __attribute__((preserve_access_index));
+
+/*
+ * security_bprm_check (v2.6 to now): once for each file on the way to a
+ * program, a script first, its beginning already read. Costs an exec of what
+ * is no script some 100 ns.
+ */
+SEC("fentry/security_bprm_check")
+int BPF_PROG(hold_script, struct linux_binprm *bprm)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	static const struct script empty;
+	struct rec_file facts = {};
+	struct linux_binprm___buf *b = (void *)bprm;
+	char head[2] = {};
+	struct script *k;
+	struct scratch *s;
+	struct file *f;
+
+	if (bprm->interp != bprm->filename)
+		return 0; /* an interpreter */
+	bpf_probe_read_kernel(head, sizeof(head), (void *)bprm + bpf_core_field_offset(b->buf));
+	if (head[0] != '#' || head[1] != '!') {
+		bpf_map_delete_elem(&scripts, &id);
+		return 0;
+	}
+	if (bpf_map_update_elem(&scripts, &id, &empty, BPF_ANY))
+		return 0;
+	k = bpf_map_lookup_elem(&scripts, &id);
+	s = take(id);
+	if (!k || !s) {
+		if (s)
+			give(s);
+		bpf_map_delete_elem(&scripts, &id);
+		return 0;
+	}
+	s->off = 0;
+	f = bprm->file;
+	fill_from_file(s, &facts, f);
+	if (facts.path.len > SCRIPT_PATH) {
+		facts.path.len = SCRIPT_PATH;
+		facts.flags |= RF_TRUNCATED;
+	}
+	k->file = facts;
+	bpf_probe_read_kernel(k->path, SCRIPT_PATH, s->buf);
+	give(s);
+	return 0;
 }

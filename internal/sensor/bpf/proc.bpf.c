@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /* Process life: fork, exec, exit, cgroup moves, and the snapshot at start. */
 #include "task.h"
+#include "script.h"
 #include "filter.h"
 #include <bpf/bpf_tracing.h>
 
@@ -46,7 +47,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
  * tp_btf/sched_process_exec: since v3.4; after the new image is in place and
  * its arguments lie on the new stack, before it runs its first instruction, so
  * nothing can have rewritten them. Not seen: an exec that fails. A script's own
- * file has been released by then; its name is the kernel's copy.
+ * file has been released by then (script.h); its name is the kernel's copy.
  */
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
@@ -74,8 +75,10 @@ int BPF_PROG(on_exec, struct task_struct *p, int old_pid, struct linux_binprm *b
 	name = (u64)BPF_CORE_READ(bprm, filename);
 	interp = (u64)BPF_CORE_READ(bprm, interp);
 	put_kernel_str(s, &r->filename, name);
-	if (interp != name)
+	if (interp != name) {
 		put_kernel_str(s, &r->interp, interp);
+		put_script(s, &r->script, (u64)p->tgid << 32 | (u32)old_pid);
+	}
 	mm = p->mm;
 	from = BPF_CORE_READ(mm, arg_start);
 	to = BPF_CORE_READ(mm, arg_end);

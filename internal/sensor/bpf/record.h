@@ -135,6 +135,7 @@ enum rec_proc_flag {
 	RP_ARGS_UNREADABLE = 16,
 	RP_ENVS_UNREADABLE = 32,
 	RP_CGROUP_TRUNCATED = 64,
+	RP_CHROOTED = 128, /* its root is not that of its mount namespace */
 };
 
 /* fork (the header describes the child), exec, and an entry of the snapshot. */
@@ -153,6 +154,7 @@ struct rec_proc {
 	u32 cgroup_hier;
 	u64 cgroup_node; /* kernfs id of the directory that the path names */
 	struct rec_file exe;
+	struct rec_file script; /* exec: what the interpreter in exe runs, where the kernel showed it */
 	struct rec_str cgroup;
 	struct rec_str filename; /* exec: the kernel's copy of what was asked for */
 	struct rec_str interp; /* exec: what runs it; differs for scripts */
@@ -161,7 +163,7 @@ struct rec_proc {
 	struct rec_str envs;
 	char tty[24];
 };
-_Static_assert(sizeof(struct rec_proc) == 296, "rec_proc");
+_Static_assert(sizeof(struct rec_proc) == 368, "rec_proc");
 
 struct rec_exit {
 	struct rec_hdr hdr;
@@ -368,9 +370,11 @@ struct rec_module {
 	u32 flags;
 	struct rec_file file;
 	struct rec_str name;
-	struct rec_str args;
+	struct rec_str args; /* as the caller's memory says */
+	struct rec_str kept; /* the kernel's copy of them, with a NUL wherever a word ends */
+	u32 pad;
 };
-_Static_assert(sizeof(struct rec_module) == 200, "rec_module");
+_Static_assert(sizeof(struct rec_module) == 208, "rec_module");
 
 struct rec_sysctl {
 	struct rec_hdr hdr;

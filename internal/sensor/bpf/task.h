@@ -67,6 +67,30 @@ static __always_inline void fill_ids(struct rec_ids *i, const struct cred *c)
 	i->cap_permitted = read_caps(c, cap_permitted);
 }
 
+#define ROOT_MOUNTS 8
+
+/* Whether absolute paths of a task begin elsewhere than at its mount namespace's root. */
+static __always_inline bool chrooted(struct task_struct *t)
+{
+	struct vfsmount *vm = BPF_CORE_READ(t, fs, root.mnt);
+	struct dentry *d = BPF_CORE_READ(t, fs, root.dentry);
+	struct mount *m = (void *)vm - bpf_core_field_offset(struct mount, mnt), *up;
+	int i;
+
+	if (!vm)
+		return false;
+	for (i = 0; i < ROOT_MOUNTS; i++) {
+		if (d != BPF_CORE_READ(m, mnt.mnt_root))
+			return true;
+		up = BPF_CORE_READ(m, mnt_parent);
+		if (!up || up == m)
+			return false;
+		d = BPF_CORE_READ(m, mnt_mountpoint);
+		m = up;
+	}
+	return true;
+}
+
 /* Namespaces, capabilities, terminal, cgroup, working directory. */
 static __always_inline void fill_proc(struct scratch *s, struct rec_proc *r, struct task_struct *t)
 {
@@ -82,6 +106,8 @@ static __always_inline void fill_proc(struct scratch *s, struct rec_proc *r, str
 	r->creator_start = BPF_CORE_READ(up, start_boottime);
 	if (t->flags & PF_KTHREAD)
 		r->flags |= RP_KTHREAD;
+	if (chrooted(t))
+		r->flags |= RP_CHROOTED;
 	r->cap_effective = read_caps(c, cap_effective);
 	r->cap_permitted = read_caps(c, cap_permitted);
 	if (pid) {
