@@ -21,6 +21,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -394,6 +395,10 @@ func (t *Tracker) linkWhenHot(res *Result, l event.ContextLink) {
 func (t *Tracker) executed(ev *event.Event, res *Result) {
 	p := ev.Proc
 	w, via := t.find(&p.File), ""
+	if w == nil && p.Script != nil {
+		// Its inode is known, also when the name that it was asked for by is another.
+		w = t.find(p.Script)
+	}
 	if w == nil && p.Interpreter.Path != "" {
 		w = t.find(&p.Interpreter)
 	}
@@ -402,11 +407,15 @@ func (t *Tracker) executed(ev *event.Event, res *Result) {
 			if i == 8 {
 				break
 			}
-			if len(a) > 1 && a[0] == '/' {
-				if x := t.writes[a]; x != nil {
-					w, via = x, " by "+p.File.Name()
-					break
-				}
+			if len(a) < 2 || a[0] == '-' {
+				continue
+			}
+			if a[0] != '/' {
+				a = path.Join(p.CWD, a)
+			}
+			if x := t.writes[a]; x != nil {
+				w, via = x, " by "+p.File.Name()
+				break
 			}
 		}
 	}

@@ -123,6 +123,39 @@ func TestFileLinksContexts(t *testing.T) {
 	}
 }
 
+// A script is known by its inode, whatever name it is run by, and by a name
+// that is relative to the working directory.
+func TestScriptLinksContexts(t *testing.T) {
+	for name, change := range map[string]func(b *streamtest.Builder, p *event.Process){
+		"by another name": func(b *streamtest.Builder, p *event.Process) {
+			script := b.File("/tmp/upd")
+			script.Path = "/opt/linked"
+			p.Script = &script
+		},
+		"by its argument": func(_ *streamtest.Builder, p *event.Process) {
+			p.CWD, p.AllArgs = "/tmp", []string{"bash", "-x", "./upd"}
+		},
+	} {
+		b, init := streamtest.New()
+		httpd := b.Spawn(init, "/usr/sbin/httpd", nil)
+		sh := b.Spawn(httpd, "/bin/sh", []string{"-c", "id"})
+		b.Write(sh, "/tmp/upd")
+		b.Spawn(sh, "/tmp/evil1", nil)
+		cron := b.Spawn(init, "/usr/sbin/cron", nil)
+		b.Spawn(cron, "/bin/bash", nil, streamtest.Setsid, func(p *event.Process) { change(b, p) })
+		out, _ := run(t, b.Records)
+		var links []event.ContextLink
+		for _, r := range out {
+			if r.Link != nil {
+				links = append(links, *r.Link)
+			}
+		}
+		if len(links) != 1 || links[0].Path != "/tmp/upd" || links[0].Type != "file_executed" {
+			t.Errorf("%s: links %+v, want one by /tmp/upd", name, links)
+		}
+	}
+}
+
 // A low signal is part of many people's day: it makes no context hot, so what
 // opens inside is not joined to it.
 func TestLowSignalsDoNotHeat(t *testing.T) {
