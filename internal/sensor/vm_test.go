@@ -9,9 +9,21 @@ import (
 	"github.com/clewsec/clew/internal/testkit/vm"
 )
 
-// TestMachine runs the tests of the kinds in a virtual machine with a
-// distribution's kernel, by trampolines, which many development machines
-// refuse. The same works for the other mode and other kernels:
+// machines are where TestMachine runs the tests of the kinds: by trampolines,
+// which many development machines refuse, where they came to be what they are
+// and where functions have other names; and on another architecture.
+var machines = []struct {
+	kernel, arch string
+	mode         Mode
+	tests        []string
+}{
+	{"6.1", "", Trampoline, []string{"TestKinds", "TestProbe"}},
+	{"newest", "", Trampoline, []string{"TestKinds"}},
+	{"6.1", "arm64", Tracepoint, []string{"TestKinds"}},
+}
+
+// TestMachine runs tests in virtual machines with a distribution's kernels. The
+// same works for the other mode and other kernels:
 //
 //	CGO_ENABLED=0 go test -c -o sensor.test ./internal/sensor
 //	go run ./internal/testkit/vm/cmd/vmtest -kernel 6.12 -env CLEW_SENSOR_MODE=tracepoint -- ./sensor.test -test.run=TestKinds
@@ -22,12 +34,17 @@ func TestMachine(t *testing.T) {
 	// Under emulation the verifier takes seconds for each sensor that starts:
 	// the machine runs what depends on the kernel, the host the rest. On a busy
 	// host the emulated timer is late, which the kernel takes for broken.
-	tests := []string{"TestKinds", "TestProbe"}
-	cfg := vm.Config{Env: []string{"CLEW_SENSOR_MODE=" + string(Trampoline)}, Append: "no_timer_check"}
-	out := vm.TestPackage(t, cfg, ".", "-test.run=^("+strings.Join(tests, "|")+")$")
-	for _, name := range tests {
-		if !strings.Contains(out, "--- PASS: "+name+" ") {
-			t.Errorf("%s did not pass in the machine", name)
-		}
+	for _, m := range machines {
+		t.Run(strings.TrimSuffix(m.kernel+" "+string(m.mode)+" "+m.arch, " "), func(t *testing.T) {
+			cfg := vm.Config{
+				Kernel: m.kernel, Arch: m.arch, Env: []string{"CLEW_SENSOR_MODE=" + string(m.mode)}, Append: "no_timer_check",
+			}
+			out := vm.TestPackage(t, cfg, ".", "-test.run=^("+strings.Join(m.tests, "|")+")$")
+			for _, name := range m.tests {
+				if !strings.Contains(out, "--- PASS: "+name+" ") {
+					t.Errorf("%s did not pass in the machine", name)
+				}
+			}
+		})
 	}
 }
