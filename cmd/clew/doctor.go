@@ -8,25 +8,36 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/policies"
+	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/sensor"
 )
 
 func newDoctorCmd() *cobra.Command {
-	var asJSON bool
+	var (
+		asJSON bool
+		paths  []string
+	)
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Find out what can be watched on this host",
-		Long: `Find out what can be watched on this host, by trying.
+		Long: `Find out what can be watched on this host, by trying, and which rules can
+therefore never fire: of those that are shipped, and of those given with --rules.
 
 The status is 1 when it cannot be watched at all.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report := sensor.Probe()
+			silent, err := silentRules(&report, paths)
+			if err != nil {
+				return err
+			}
 			write := writeDoctorText
 			if asJSON {
 				write = writeDoctorJSON
 			}
-			if err := write(cmd.OutOrStdout(), &report); err != nil {
+			if err := write(cmd.OutOrStdout(), &report, silent); err != nil {
 				return err
 			}
 			if report.Mode == "" {
@@ -36,7 +47,56 @@ The status is 1 when it cannot be watched at all.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringArrayVar(&paths, "rules", nil, "also look at the rules at `PATH` (may be repeated)")
 	return cmd
+}
+
+// silentRule is a rule that can never fire on this host.
+type silentRule struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// silentRules finds the rules that wait for kinds of event that do not occur
+// here. Where nothing can be watched there is no use in naming them all.
+func silentRules(r *sensor.Report, paths []string) ([]silentRule, error) {
+	out := []silentRule{}
+	set, report, err := policies.Load(policies.HostFacts(), paths...)
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range report.Rules {
+		if st.Status == ruleset.Failed {
+			out = append(out, silentRule{st.ID, "it is not loaded: " + st.Reason})
+		}
+	}
+	if r.Mode == "" {
+		return out, nil
+	}
+	checks := map[event.Kind]sensor.KindCheck{}
+	for _, k := range r.Kinds {
+		checks[k.Kind] = k
+	}
+	for _, rule := range set.Rules() {
+		why := set.CannotFire(rule, func(k event.Kind) string {
+			c, ok := checks[k]
+			switch {
+			case ok && c.Status == sensor.Impossible && c.Reason != "":
+				return fmt.Sprintf("%s events: %s", k, c.Reason)
+			case ok && c.Status == sensor.Impossible:
+				return fmt.Sprintf("%s events cannot be watched in %s mode", k, r.Mode)
+			case !ok && sensor.Produces(k):
+				return fmt.Sprintf("%s events are not produced in %s mode", k, r.Mode)
+			case !ok:
+				return fmt.Sprintf("%s events are not produced by this version", k)
+			}
+			return ""
+		})
+		if why != "" {
+			out = append(out, silentRule{rule.ID, why})
+		}
+	}
+	return out, nil
 }
 
 // doctorCheck is one answer as JSON shows it.
@@ -46,14 +106,15 @@ type doctorCheck struct {
 	Reason string `json:"reason"`
 }
 
-func writeDoctorJSON(w io.Writer, r *sensor.Report) error {
+func writeDoctorJSON(w io.Writer, r *sensor.Report, silent []silentRule) error {
 	doc := struct {
 		OK     bool          `json:"ok"`
 		Mode   string        `json:"mode"`
 		Kernel string        `json:"kernel"`
 		Checks []doctorCheck `json:"checks"`
 		Kinds  []doctorCheck `json:"kinds"`
-	}{OK: r.Mode != "", Mode: string(r.Mode), Kernel: r.Kernel, Checks: []doctorCheck{}, Kinds: []doctorCheck{}}
+		Silent []silentRule  `json:"silentRules"` // that can never fire here
+	}{OK: r.Mode != "", Mode: string(r.Mode), Kernel: r.Kernel, Checks: []doctorCheck{}, Kinds: []doctorCheck{}, Silent: silent}
 	for _, c := range r.Checks {
 		doc.Checks = append(doc.Checks, doctorCheck{c.Name, string(c.Status), c.Reason})
 	}
@@ -65,7 +126,7 @@ func writeDoctorJSON(w io.Writer, r *sensor.Report) error {
 	return enc.Encode(doc)
 }
 
-func writeDoctorText(w io.Writer, r *sensor.Report) error {
+func writeDoctorText(w io.Writer, r *sensor.Report, silent []silentRule) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name string, s sensor.Status, reason string) {
 		if reason == "" {
@@ -86,6 +147,16 @@ func writeDoctorText(w io.Writer, r *sensor.Report) error {
 	fmt.Fprintln(tw, "\nKinds of event:")
 	for _, k := range r.Kinds {
 		line(k.Kind.String(), k.Status, k.Reason)
+	}
+	fmt.Fprintln(tw, "\nRules that cannot fire here:")
+	for _, s := range silent {
+		fmt.Fprintf(tw, "  %s\t%s\n", s.ID, s.Reason)
+	}
+	switch {
+	case r.Mode == "":
+		fmt.Fprintln(tw, "  all of them: nothing can be watched")
+	case len(silent) == 0:
+		fmt.Fprintln(tw, "  none")
 	}
 	return tw.Flush()
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/clewsec/clew/internal/policies"
+	"github.com/clewsec/clew/internal/sensor"
 )
 
 func newRulesCmd() *cobra.Command {
@@ -28,10 +29,11 @@ func newRulesCheckCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, report, err := policies.Compile(policies.HostFacts(), files)
+			set, report, err := policies.Compile(policies.HostFacts(), files)
 			if err != nil {
 				return err
 			}
+			report.Unproduced(set, sensor.Produces)
 			if asJSON {
 				err = report.WriteJSON(cmd.OutOrStdout())
 			} else {

@@ -18,6 +18,7 @@ import (
 	"github.com/clewsec/clew/internal/ruleset/ruletest"
 	"github.com/clewsec/clew/internal/secl/ast"
 	"github.com/clewsec/clew/internal/secl/parse"
+	"github.com/clewsec/clew/internal/sensor"
 )
 
 // compileRules loads the rules at paths and says on stderr what is wrong.
@@ -131,6 +132,7 @@ func newRulesLintCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			report.Unproduced(set, sensor.Produces)
 			findings, err := lint.Run(set, report, policies.Cases)
 			if err != nil {
 				return err

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/sensor"
+)
+
+// TestSilentRules holds that doctor names the rules that wait for what does not
+// occur, and why.
+func TestSilentRules(t *testing.T) {
+	policy := filepath.Join(t.TempDir(), "own.policy")
+	if err := os.WriteFile(policy, []byte(`
+rules:
+  - {id: never, expression: 'ondemand.name == "x"'}
+  - {id: here, expression: exec.uid == 0}
+  - {id: elsewhere, expression: open.flags == 0}
+  - {id: mode, expression: bind.addr.port == 1}
+  - {id: broken, expression: exec.uidd == 0}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &sensor.Report{Mode: "tracepoint", Kernel: "6.1", Kinds: []sensor.KindCheck{
+		{Kind: event.KindOpen, Status: sensor.Impossible, Reason: "no hook"},
+	}}
+	for k := event.Kind(1); int(k) < event.NumKinds; k++ {
+		if k != event.KindOpen && k != event.KindBind && sensor.Produces(k) {
+			r.Kinds = append(r.Kinds, sensor.KindCheck{Kind: k, Status: sensor.OK})
+		}
+	}
+	silent, err := silentRules(r, []string{policy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := writeDoctorText(&b, r, silent); err != nil {
+		t.Fatal(err)
+	}
+	for name, why := range map[string]string{
+		"never": "ondemand events are not produced by this version", "elsewhere": "open events: no hook", "mode": "bind events are not produced in tracepoint mode",
+		"broken": "it is not loaded: unknown field",
+	} {
+		found := false
+		for line := range strings.Lines(b.String()) {
+			f := strings.Fields(line)
+			found = found || len(f) > 0 && f[0] == name && strings.Contains(line, why)
+		}
+		if !found {
+			t.Errorf("%s: want %q in\n%s", name, why, b.String())
+		}
+	}
+	if strings.Contains(b.String(), "  here ") {
+		t.Errorf("a rule that can fire is named:\n%s", b.String())
+	}
+}
