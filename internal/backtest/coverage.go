@@ -381,6 +381,9 @@ func (tl *timeline) covered(c *ruleset.Condition, s *span) (Coverage, string) {
 	if tl.stored && !keptWhole(c) {
 		return Part, keptWords(c.Kind)
 	}
+	if tl.stored && capabilities(c.Expr) {
+		return Part, "of changes of capabilities those are kept that come with another user, what a rule matched and what happened in hot contexts"
+	}
 	return All, ""
 }
 

@@ -50,6 +50,15 @@ func keptWhole(c *ruleset.Condition) bool {
 	return c.Kind != event.KindOpen || implies(c.Expr, writes)
 }
 
+// capabilities tells whether a condition asks for capabilities of a process.
+// Not every event that changes them is kept.
+func capabilities(e *check.Expr) bool {
+	if e.Op == check.FieldOp && e.Field.Kind == "" && (strings.HasSuffix(e.Field.Name, ".cap_effective") || strings.HasSuffix(e.Field.Name, ".cap_permitted")) {
+		return true
+	}
+	return slices.ContainsFunc(e.Args, capabilities)
+}
+
 // keptWords says what is kept of a kind of which not all is.
 func keptWords(k event.Kind) string {
 	const signals = "; beside that, what a rule matched and what happened in hot contexts"

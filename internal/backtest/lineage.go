@@ -40,6 +40,7 @@ type lineage struct {
 	// Changes of images, oldest first in order, so that the oldest can go.
 	uids  changes[event.Ref, *event.Event]
 	gids  changes[event.Ref, *event.Event]
+	caps  changes[event.Ref, *event.Event]
 	moves changes[process, *event.Event]
 }
 
@@ -90,6 +91,9 @@ func (l *lineage) prepare(ctx context.Context, events []*event.Event) error {
 	}
 	for _, e := range events {
 		want(e.ProcID)
+		if t := e.Target(); t != nil {
+			want(t.Node)
+		}
 	}
 	for range maxDepth {
 		if len(level) == 0 {
@@ -139,6 +143,9 @@ func (l *lineage) learn(n *event.Process) {
 // to processes. Events come in the order of time.
 func (l *lineage) attach(e *event.Event) {
 	e.Proc = l.image(e.ProcID)
+	if t := e.Target(); t != nil {
+		t.Proc = l.image(t.Node)
+	}
 	e.Contexts = nil
 	for _, key := range e.ContextKeys {
 		c := l.contexts[key]
@@ -159,6 +166,9 @@ func (l *lineage) track(e *event.Event) {
 		l.apply(l.nodes[e.ProcID], e)
 	case e.Kind == event.KindSetgid && e.Setgid != nil:
 		l.gids.put(e.ProcID, e)
+		l.apply(l.nodes[e.ProcID], e)
+	case e.Kind == event.KindCapset && e.Capset != nil:
+		l.caps.put(e.ProcID, e)
 		l.apply(l.nodes[e.ProcID], e)
 	case e.Kind == event.KindCgroupWrite && e.CgroupWrite != nil:
 		// It names a process: what moves is the image of that moment.
@@ -189,6 +199,9 @@ func (l *lineage) apply(n *event.Process, e *event.Event) {
 		s := e.Setgid
 		n.GID, n.EGID, n.FSGID = s.GID, s.EGID, s.FSGID
 		n.Group, n.EGroup, n.FSGroup = s.Group, s.EGroup, s.FSGroup
+	case e.Capset != nil:
+		n.CapEffective, n.CapPermitted = e.Capset.CapEffective, e.Capset.CapPermitted
+		return
 	case e.CgroupWrite != nil:
 		n.Cgroup, n.CgroupID = e.CgroupWrite.Cgroup, e.CgroupWrite.CgroupID
 		n.ContainerID, n.CgroupManager = enrich.Container(n.Cgroup)
@@ -232,7 +245,12 @@ func (l *lineage) renew(n *event.Process) {
 	if e := l.moves.m[process{n.PID, n.StartNS}]; e != nil && n.CreatedAt <= e.TimeNS {
 		l.apply(n, e)
 	}
-	if e := l.uids.m[n.ID]; e != nil {
+	uid := l.uids.m[n.ID]
+	if uid != nil {
+		l.apply(n, uid)
+	}
+	// Another user has other capabilities, too.
+	if e := l.caps.m[n.ID]; e != nil && (uid == nil || e.TimeNS >= uid.TimeNS) {
 		l.apply(n, e)
 	}
 	if e := l.gids.m[n.ID]; e != nil {

@@ -234,7 +234,7 @@ func (b *backtest) host(ctx context.Context, h *storedHost) error {
 }
 
 // stateKinds are the kinds of event that change processes.
-var stateKinds = []event.Kind{event.KindSetuid, event.KindSetgid, event.KindCgroupWrite}
+var stateKinds = []event.Kind{event.KindSetuid, event.KindSetgid, event.KindCgroupWrite, event.KindCapset}
 
 func (b *backtest) evaluate(ctx context.Context, h *storedHost, eval *evaluation) error {
 	// The kinds that rules ask for, and those that are looked at beside them.

@@ -170,6 +170,12 @@ func story(t testing.TB) []*event.StreamRecord {
 		b.Read(worker, "/etc/shadow")
 		b.Connect(worker, "192.0.2.1:443")
 		b.Chmod(worker, "/usr/bin/x", 0o4755)
+		b.Records = append(b.Records, &event.StreamRecord{BootNS: b.Records[len(b.Records)-1].BootNS + 1, Event: &event.Event{
+			Kind: event.KindSignal, PID: worker.PID, TID: worker.PID, StartNS: worker.Start,
+			SignalSent: &event.SignalSent{Type: 9, Target: event.Target{PID: sh.PID, StartNS: sh.Start}},
+		}}, &event.StreamRecord{BootNS: b.Records[len(b.Records)-1].BootNS + 2, Event: &event.Event{
+			Kind: event.KindCapset, PID: worker.PID, TID: worker.PID, StartNS: worker.Start, Capset: &event.Capset{CapEffective: 1 << 21},
+		}})
 		b.Exit(worker, 0)
 		if i%2 == 0 {
 			b.Exit(sh, int64(i%4))
@@ -196,6 +202,9 @@ rules:
   - {id: failed, expression: exit.code > 0}
   - {id: seldom, expression: exit.code >= 0, every: 100ms}
   - {id: often, expression: exec.file.path =~ "/bin/*"}
+  - {id: killed, expression: 'signal.type == 9 && signal.target.file.name == "bash" && signal.target.parent.file.name == "sshd"'}
+  - {id: raised, expression: capset.cap_effective > 0}
+  - {id: ended_raised, expression: 'exit.code == 0 && process.cap_effective & CAP_SYS_ADMIN > 0'}
   - {id: became, expression: setuid.uid == 1000}
   - {id: etc, expression: 'open.file.path =~ "/etc/**" && open.flags & O_WRONLY > 0'}
   - {id: shadow, expression: open.file.path == "/etc/shadow"}
