@@ -167,7 +167,7 @@ func forbidden(name string, imports, deps []string) []string {
 // a function of the stream, so that a replay says it again.
 var deterministic = []string{
 	"internal/event", "internal/secl", "internal/ruleset", "internal/kfilter", "internal/proctable",
-	"internal/execctx", "internal/enrich", "internal/pipeline",
+	"internal/execctx", "internal/enrich", "internal/dnscache", "internal/pipeline",
 	"internal/server/story", "internal/server/graph", "internal/server/timeline",
 }
 

@@ -132,8 +132,8 @@ const (
 )
 
 // Baseline is what leaves the kernel whatever the rules are: process life,
-// credentials, control group moves, connections, mounts, every change of a
-// file, and of what decides over its rights.
+// credentials, control group moves, connections, answers of name servers,
+// mounts, every change of a file, and of what decides over its rights.
 func Baseline() Plan {
 	var p Plan
 	for _, k := range []event.Kind{
@@ -144,6 +144,8 @@ func Baseline() Plan {
 	} {
 		p.Kinds[k].Mode = All
 	}
+	// Answers of name servers: a connection is told by the name it was meant for.
+	p.Kinds[event.KindDNS].Mode = All
 	p.Kinds[event.KindOpen] = Kind{Mode: Filtered, FlagsAny: OpenWrite}
 	p.Kinds[event.KindSetxattr] = Kind{Mode: Filtered, FlagsAny: XattrSecurity}
 	p.Kinds[event.KindRemovexattr] = Kind{Mode: Filtered, FlagsAny: XattrSecurity}

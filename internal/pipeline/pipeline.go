@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/clewsec/clew/internal/dnscache"
 	"github.com/clewsec/clew/internal/enrich"
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/execctx"
@@ -99,6 +100,7 @@ type Pipeline struct {
 	table    *proctable.Table
 	contexts *execctx.Tracker
 	names    *enrich.Names
+	hosts    *dnscache.Cache
 	host     event.Host
 	run      uint64
 	started  bool
@@ -125,7 +127,8 @@ func New(cfg Config) (*Pipeline, error) {
 	}
 	return &Pipeline{
 		cfg: cfg, table: proctable.New(), contexts: execctx.New(cfg.Layers), names: enrich.New(),
-		sent: 1, peers: map[peer]struct{}{},
+		hosts: dnscache.New(),
+		sent:  1, peers: map[peer]struct{}{},
 	}, nil
 }
 
@@ -290,6 +293,7 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	}
 	p.names.Event(ev)
 	p.table.Apply(ev)
+	p.hosts.Event(ev)
 	switch ev.Kind {
 	case event.KindFork:
 		return nil // lives on in the table

@@ -237,12 +237,7 @@ func firstCgroupNS() bool {
 
 // attachSysctl puts a program on the parameters that processes of all control
 // groups read and write.
-func attachSysctl(p *ebpf.Program) (io.Closer, error) {
-	root, err := openRootCgroup()
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(root)
+func attachSysctl(root int, p *ebpf.Program) (io.Closer, error) {
 	l, err := link.AttachCgroup(link.CgroupOptions{
 		Path: fmt.Sprintf("/proc/self/fd/%d", root), Attach: ebpf.AttachCGroupSysctl, Program: p,
 	})

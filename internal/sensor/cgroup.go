@@ -40,12 +40,7 @@ func openRootCgroup() (int, error) {
 
 // attachPackets puts a program on the packets of all control groups. Programs
 // that others put there, or on groups below, run as before.
-func attachPackets(p *ebpf.Program, at ebpf.AttachType) (io.Closer, error) {
-	root, err := openRootCgroup()
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(root)
+func attachPackets(root int, p *ebpf.Program, at ebpf.AttachType) (io.Closer, error) {
 	l, err := link.AttachCgroup(link.CgroupOptions{Path: fmt.Sprintf("/proc/self/fd/%d", root), Attach: at, Program: p})
 	if err != nil {
 		return nil, fmt.Errorf("attach to the root control group: %w", err)
@@ -69,7 +64,12 @@ func tryPackets() error {
 		return fmt.Errorf("load a packet program: %w", brief(err))
 	}
 	defer p.Close()
-	l, err := attachPackets(p, ebpf.AttachCGroupInetEgress)
+	root, err := openRootCgroup()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	l, err := attachPackets(root, p, ebpf.AttachCGroupInetEgress)
 	if err != nil {
 		return err
 	}

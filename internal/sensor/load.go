@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // kernel is what of us lives in the kernel: maps, programs, links.
@@ -27,7 +28,10 @@ type kernel struct {
 	hooks []hook
 	links map[int]io.Closer // by place in hooks
 	trace *tracefs
-	plan  *kernelPlan
+	// root is the root control group; -1 if it cannot be had. It is opened
+	// before privileges are given up, a plan may need it later.
+	root int
+	plan *kernelPlan
 	// missing are places that this kernel does not have or does not let us
 	// attach to, with the reason.
 	missing map[string]string
@@ -84,7 +88,7 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 	}
 	k := &kernel{
 		mode: mode, log: log, specs: specs, maps: make(map[string]*ebpf.Map), progs: make(map[string]*ebpf.Program),
-		links: make(map[int]io.Closer), missing: make(map[string]string),
+		links: make(map[int]io.Closer), missing: make(map[string]string), root: -1,
 	}
 	defer func() {
 		if err != nil {
@@ -134,6 +138,10 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 				k.missing[h.place()] = err.Error()
 			}
 		}
+	}
+	if k.root, err = openRootCgroup(); err != nil {
+		log.Warn("root control group cannot be opened", "err", err)
+		err = nil
 	}
 	one := uint32(1)
 	for _, pid := range cfg.Self {
@@ -212,9 +220,9 @@ func (k *kernel) attachOne(h *hook) (io.Closer, error) {
 	case ebpf.LSM:
 		return link.AttachLSM(link.LSMOptions{Program: p})
 	case ebpf.CGroupSysctl:
-		return attachSysctl(p)
+		return attachSysctl(k.root, p)
 	case ebpf.CGroupSKB:
-		return attachPackets(p, k.specs[h.object].Programs[h.prog].AttachType)
+		return attachPackets(k.root, p, k.specs[h.object].Programs[h.prog].AttachType)
 	default:
 		return link.AttachTracing(link.TracingOptions{Program: p})
 	}
@@ -302,6 +310,10 @@ func (k *kernel) Close() error {
 	for name, m := range k.maps {
 		err = errors.Join(err, m.Close())
 		delete(k.maps, name)
+	}
+	if k.root >= 0 {
+		err = errors.Join(err, unix.Close(k.root))
+		k.root = -1
 	}
 	if k.trace != nil {
 		err = errors.Join(err, k.trace.Close())

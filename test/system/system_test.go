@@ -34,6 +34,13 @@ import (
 var clew = os.Getenv("CLEW_BIN")
 
 func TestMain(m *testing.M) {
+	if os.Getenv(namesEnv) != "" {
+		if err := lookUp(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "clew-bin-")
 	if err == nil && clew == "" {
 		clew, err = proc.Build(dir)

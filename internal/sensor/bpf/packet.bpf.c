@@ -213,11 +213,40 @@ static __noinline int report(struct __sk_buff *skb, struct view *v, u32 kind, bo
 	return post(skb, s, kind, from, length);
 }
 
+/*
+ * Whether a packet is plainly none of those: TCP or UDP right behind its
+ * network header, and of other ports. Most packets get no further.
+ */
+static __always_inline bool other(struct __sk_buff *skb, bool out)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	u16 *ports, port;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP_)) {
+		struct ip4_ports *h = data;
+
+		if ((void *)(h + 1) > end || h->version_ihl != 0x45)
+			return false;
+		ports = &h->sport;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6_)) {
+		struct ip6 *h = data;
+
+		ports = (void *)(h + 1);
+		if ((void *)(ports + 2) > end ||
+		    (h->next != IPPROTO_TCP_ && h->next != IPPROTO_UDP_))
+			return false;
+	} else {
+		return true;
+	}
+	port = bpf_ntohs(ports[out]);
+	return port != 80 && !is_dns(port);
+}
+
 static __always_inline int observe(struct __sk_buff *skb, bool out)
 {
 	struct view v = {};
 
-	if (!see(skb, &v))
+	if (other(skb, out) || !see(skb, &v))
 		return PASS;
 	if (is_dns(out ? v.dport : v.sport))
 		report(skb, &v, REC_DNS, out);

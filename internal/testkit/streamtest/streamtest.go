@@ -148,6 +148,17 @@ func (b *Builder) Connect(p *Proc, addr string) {
 	})
 }
 
+// Answer has a process get an answer from a name server, in a network
+// namespace: a name has the addresses.
+func (b *Builder) Answer(p *Proc, netns uint32, name string, addrs ...string) {
+	b.event(p, event.KindDNS, func(ev *event.Event) {
+		ev.DNS = &event.DNS{
+			ID: 1, QuestionName: name, QuestionType: 1, QuestionClass: 1, QuestionSize: int64(len(name) + 6), QuestionCount: 1,
+			IsResponse: true, Addresses: addrs, Network: event.Headers{DeviceNetns: netns, DeviceIfname: "eth0"},
+		}
+	})
+}
+
 // Mount and Umount change what is at a directory.
 func (b *Builder) Mount(p *Proc, at, fs string) {
 	b.event(p, event.KindMount, func(ev *event.Event) {
