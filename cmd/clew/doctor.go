@@ -73,25 +73,9 @@ func silentRules(r *sensor.Report, paths []string) ([]silentRule, error) {
 	if r.Mode == "" {
 		return out, nil
 	}
-	checks := map[event.Kind]sensor.KindCheck{}
-	for _, k := range r.Kinds {
-		checks[k.Kind] = k
-	}
+	missing := missingKinds(r)
 	for _, rule := range set.Rules() {
-		why := set.CannotFire(rule, func(k event.Kind) string {
-			c, ok := checks[k]
-			switch {
-			case ok && c.Status == sensor.Impossible && c.Reason != "":
-				return fmt.Sprintf("%s events: %s", k, c.Reason)
-			case ok && c.Status == sensor.Impossible:
-				return fmt.Sprintf("%s events cannot be watched in %s mode", k, r.Mode)
-			case !ok && sensor.Produces(k):
-				return fmt.Sprintf("%s events are not produced in %s mode", k, r.Mode)
-			case !ok:
-				return fmt.Sprintf("%s events are not produced by this version", k)
-			}
-			return ""
-		})
+		why := set.CannotFire(rule, missing)
 		if why != "" {
 			out = append(out, silentRule{rule.ID, why})
 		}
@@ -104,6 +88,31 @@ type doctorCheck struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
 	Reason string `json:"reason"`
+}
+
+// missingKinds tells why events of a kind do not occur on a host; the empty
+// string for those that do.
+func missingKinds(r *sensor.Report) func(event.Kind) string {
+	checks := map[event.Kind]sensor.KindCheck{}
+	for _, k := range r.Kinds {
+		checks[k.Kind] = k
+	}
+	return func(k event.Kind) string {
+		c, ok := checks[k]
+		switch {
+		case r.Mode == "":
+			return "this host cannot be watched"
+		case ok && c.Status == sensor.Impossible && c.Reason != "":
+			return fmt.Sprintf("%s events: %s", k, c.Reason)
+		case ok && c.Status == sensor.Impossible:
+			return fmt.Sprintf("%s events cannot be watched in %s mode", k, r.Mode)
+		case !ok && sensor.Produces(k):
+			return fmt.Sprintf("%s events are not produced in %s mode", k, r.Mode)
+		case !ok:
+			return fmt.Sprintf("%s events are not produced by this version", k)
+		}
+		return ""
+	}
 }
 
 func writeDoctorJSON(w io.Writer, r *sensor.Report, silent []silentRule) error {

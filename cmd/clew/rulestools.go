@@ -10,14 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/kfilter"
 	"github.com/clewsec/clew/internal/policies"
 	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/ruleset/format"
 	"github.com/clewsec/clew/internal/ruleset/lint"
 	"github.com/clewsec/clew/internal/ruleset/ruletest"
-	"github.com/clewsec/clew/internal/secl/ast"
-	"github.com/clewsec/clew/internal/secl/parse"
 	"github.com/clewsec/clew/internal/sensor"
 )
 
@@ -201,8 +200,16 @@ flow mappings and those that cannot be parsed stay as they are.`,
 type explanation struct {
 	ID         string                 `json:"id"`
 	Pattern    string                 `json:"pattern,omitempty"`
-	Text       []string               `json:"text"` // with parentheses; the steps of a sequence
+	Text       []string               `json:"text"` // macros expanded, with parentheses; the steps of a sequence
+	Fields     []string               `json:"fields"`
+	Silent     string                 `json:"silent,omitempty"` // why it can never fire on this host, when that was asked
+	Actions    []explanationAction    `json:"actions,omitempty"`
 	Conditions []explanationCondition `json:"conditions"`
+}
+
+type explanationAction struct {
+	Name string `json:"name"`
+	Done bool   `json:"done"` // this version carries it out
 }
 
 type explanationCondition struct {
@@ -218,12 +225,10 @@ type explanationCondition struct {
 }
 
 func explain(set *ruleset.Set, r *ruleset.Rule) explanation {
-	x := explanation{ID: r.ID, Pattern: set.Pattern(r)}
-	for _, t := range set.Text(r) {
-		if n, _ := parse.Expression(t); n != nil {
-			t = ast.Print(n)
-		}
-		x.Text = append(x.Text, t)
+	x := explanation{ID: r.ID, Pattern: set.Pattern(r), Text: set.Normal(r), Fields: set.Fields(r)}
+	for i := range r.Actions {
+		a := &r.Actions[i]
+		x.Actions = append(x.Actions, explanationAction{a.Name(), a.CarriedOut()})
 	}
 	for _, c := range set.Conditions(r) {
 		x.Conditions = append(x.Conditions, explanationCondition{
@@ -241,6 +246,17 @@ func (x explanation) write(b *strings.Builder) {
 	}
 	if x.Pattern != "" {
 		fmt.Fprintf(b, "  joins events: %s\n", x.Pattern)
+	}
+	fmt.Fprintf(b, "  reads %s\n", strings.Join(x.Fields, ", "))
+	if x.Silent != "" {
+		fmt.Fprintf(b, "  cannot fire here: %s\n", x.Silent)
+	}
+	for _, a := range x.Actions {
+		if a.Done {
+			fmt.Fprintf(b, "  action %s\n", a.Name)
+		} else {
+			fmt.Fprintf(b, "  action %s, which is not carried out by this version\n", a.Name)
+		}
 	}
 	for _, c := range x.Conditions {
 		fmt.Fprintf(b, "  %s", c.Kind)
@@ -274,13 +290,19 @@ func (x explanation) write(b *strings.Builder) {
 
 func newRulesExplainCmd() *cobra.Command {
 	var (
-		asJSON bool
-		only   []string
+		asJSON, here bool
+		only         []string
 	)
 	cmd := &cobra.Command{
 		Use:   "explain PATH…",
 		Short: "Say how rules are evaluated: nesting, index, kernel filter, cost",
-		Args:  args(cobra.MinimumNArgs(1)),
+		Long: `Say how rules are evaluated: the condition with its macros expanded and with
+parentheses, the fields it reads, how it is found among others, what it costs,
+and what the kernel has to let through for it.
+
+With --here also whether it can fire on this host at all, which is found out by
+trying and needs the rights to watch it.`,
+		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			set, report, _, err := compileRules(cmd, paths)
 			if err != nil {
@@ -290,6 +312,11 @@ func newRulesExplainCmd() *cobra.Command {
 			for _, id := range only {
 				want[id] = true
 			}
+			silent := func(event.Kind) string { return "" }
+			if here {
+				probed := sensor.Probe()
+				silent = missingKinds(&probed)
+			}
 			var items []explanation
 			var b strings.Builder
 			for _, r := range set.Rules() {
@@ -298,6 +325,7 @@ func newRulesExplainCmd() *cobra.Command {
 				}
 				delete(want, r.ID)
 				x := explain(set, r)
+				x.Silent = set.CannotFire(r, silent)
 				items = append(items, x)
 				x.write(&b)
 			}
@@ -318,6 +346,7 @@ func newRulesExplainCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&here, "here", false, "say also which rules cannot fire on this host")
 	cmd.Flags().StringArrayVar(&only, "rule", nil, "only the rule of this id (may be repeated)")
 	return cmd
 }
