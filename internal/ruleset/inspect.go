@@ -1,6 +1,8 @@
 package ruleset
 
 import (
+	"strings"
+
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/kfilter"
 	"github.com/clewsec/clew/internal/secl/check"
@@ -16,9 +18,10 @@ type Condition struct {
 	// Expr is the checked expression, with macros expanded and negations
 	// pushed into Not.
 	Expr *check.Expr
-	// Index is the field by whose value the condition is found, empty where it
-	// is tried for every event of its kind; Dirs that directories above the
-	// value are looked up, too. Values is how many values lead to it.
+	// Index is the field by whose value the condition is found, or several
+	// with "or" between them; empty where it is tried for every event of its
+	// kind. Dirs tells that directories above the value are looked up, too.
+	// Values is how many values lead to it.
 	Index  string
 	Dirs   bool
 	Values int
@@ -34,16 +37,15 @@ type Condition struct {
 func (s *Set) Conditions(r *Rule) []Condition {
 	var out []Condition
 	for k := range s.buckets {
-		for _, e := range s.buckets[k].entries {
+		for i, e := range s.buckets[k].entries {
 			if e.rule != r {
 				continue
 			}
 			c := Condition{
 				Step: e.step, Kind: event.Kind(k), Expr: e.program.Expr, Cost: e.program.Expr.Weight, Tried: e.tried, Matched: e.matched,
 			}
-			if w, ok := selective(e.program.Expr); ok {
-				c.Index, c.Dirs, c.Values = w.field, w.dirs, len(w.values)
-			}
+			a := s.buckets[k].group.Access(i)
+			c.Index, c.Dirs, c.Values = strings.Join(a.Fields, " or "), a.Dirs, a.Values
 			c.Filter = kfilter.Kind{Mode: kfilter.All}
 			if n, ok := derive(c.Kind, e.program.Expr, false); ok {
 				c.Filter = kfilter.Kind{Mode: kfilter.Filtered, FlagsAny: n.flags, Names: n.names}

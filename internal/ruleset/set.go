@@ -9,8 +9,6 @@ import (
 
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/secl"
-	"github.com/clewsec/clew/internal/secl/check"
-	"github.com/clewsec/clew/internal/secl/match"
 )
 
 // Set is a compiled rule set. Evaluation keeps state (variables, rates), so
@@ -24,7 +22,6 @@ type Set struct {
 	rules   []*Rule
 	buckets [event.NumKinds]bucket
 	ctx     evalCtx
-	hits    []int32
 	// panics counts conditions that panicked. Each turned its rule off.
 	panics uint64
 	// evals numbers the evaluations.
@@ -53,49 +50,12 @@ type entry struct {
 }
 
 // bucket holds the conditions for one kind of event, in the order they are
-// evaluated. Most name a string that a field must be equal to; those are found
-// by looking the event's value up, so that the cost of an event depends on how
-// many rules it nearly matches, not on how many there are.
+// evaluated.
 type bucket struct {
 	entries []*entry
-	indexes []index
-	// rest are the entries in no index, in order.
-	rest []int32
-}
-
-// index finds entries by the value of one field; with dirs, by the value and,
-// as it is a path, by every directory it lies in.
-type index struct {
-	field   string
-	dirs    bool
-	get     *secl.Getters[*event.Event]
-	entries map[string][]int32
-}
-
-// find appends the entries that the event's value, or another one that the
-// field stands for, leads to. One may be there more than once.
-func (x *index) find(ev *event.Event, hits []int32) []int32 {
-	hits = x.look(x.get.Str(ev), hits)
-	if x.get.Others != nil {
-		for i := range x.get.Others(ev) {
-			hits = x.look(x.get.Other(ev, i), hits)
-		}
-	}
-	return hits
-}
-
-func (x *index) look(v string, hits []int32) []int32 {
-	hits = append(hits, x.entries[v]...)
-	if !x.dirs {
-		return hits
-	}
-	// A directory below which no rule looks is found by one look-up.
-	for i := len(v) - 1; i > 0; i-- {
-		if v[i] == '/' {
-			hits = append(hits, x.entries[v[:i]]...)
-		}
-	}
-	return hits
+	group   *secl.Group[event.Event, Element]
+	// plain tells that finding conditions panicked: each is tried, then.
+	plain bool
 }
 
 func newSet(l *loader) *Set {
@@ -136,34 +96,21 @@ func (s *Set) add(d *ruleDef, steps []stepPrograms) {
 	}
 }
 
-// build orders the buckets and makes their indexes.
+// build orders the buckets and compiles each as one.
 func (s *Set) build() {
 	for k := range s.buckets {
 		b := &s.buckets[k]
+		if len(b.entries) == 0 {
+			continue
+		}
 		slices.SortStableFunc(b.entries, func(x, y *entry) int {
 			return cmp.Or(cmp.Compare(executionContext(y.rule), executionContext(x.rule)), cmp.Compare(y.rule.Priority, x.rule.Priority))
 		})
+		programs := make([]*program, len(b.entries))
 		for i, e := range b.entries {
-			want, ok := selective(e.program.Expr)
-			if !ok {
-				b.rest = append(b.rest, int32(i))
-				continue
-			}
-			x := b.index(s.cfg.Schema, want)
-			for _, v := range want.values {
-				// Values repeat only if the rule repeats them.
-				if l := x.entries[v]; len(l) == 0 || l[len(l)-1] != int32(i) {
-					x.entries[v] = append(l, int32(i))
-				}
-			}
+			programs[i] = e.program
 		}
-		longest := 0
-		for i := range b.indexes {
-			for _, l := range b.indexes[i].entries {
-				longest += len(l)
-			}
-		}
-		s.hits = slices.Grow(s.hits[:0], max(cap(s.hits), longest))
+		b.group = secl.NewGroup(programs)
 	}
 }
 
@@ -174,95 +121,6 @@ func executionContext(r *Rule) int {
 	}
 	return 0
 }
-
-func (b *bucket) index(schema *Schema, w wanted) *index {
-	for i := range b.indexes {
-		if x := &b.indexes[i]; x.field == w.field && x.dirs == w.dirs {
-			return x
-		}
-	}
-	f, _ := schema.Field(w.field)
-	b.indexes = append(b.indexes, index{field: w.field, dirs: w.dirs, get: &f.Get, entries: map[string][]int32{}})
-	return &b.indexes[len(b.indexes)-1]
-}
-
-// wanted says that a condition holds only where the field has one of the
-// values; with dirs, where it is one of them or lies below one.
-type wanted struct {
-	field  string
-	dirs   bool
-	values []string
-}
-
-// better tells whether w leads to a condition less often than o.
-func (w wanted) better(o wanted) bool {
-	if w.dirs != o.dirs {
-		return o.dirs
-	}
-	return len(w.values) < len(o.values)
-}
-
-// maxIndexed is the longest list of values that is worth an index entry each.
-const maxIndexed = 1024
-
-// selective finds what a condition needs at least: the shortest list of values
-// of one field without which it cannot hold.
-func selective(e *check.Expr) (wanted, bool) {
-	switch e.Op {
-	case check.InSet:
-		return selectiveSet(e)
-	case check.And:
-		var best wanted
-		found := false
-		for _, a := range e.Args {
-			if w, ok := selective(a); ok && (!found || w.better(best)) {
-				best, found = w, true
-			}
-		}
-		return best, found
-	case check.Or:
-		var all wanted
-		for i, a := range e.Args {
-			w, ok := selective(a)
-			if !ok || i > 0 && w.field != all.field || len(all.values)+len(w.values) > maxIndexed {
-				return wanted{}, false
-			}
-			all.field = w.field
-			all.dirs = all.dirs || w.dirs
-			all.values = append(slices.Clip(all.values), w.values...)
-		}
-		slices.Sort(all.values)
-		all.values = slices.Compact(all.values)
-		return all, true
-	}
-	return wanted{}, false
-}
-
-func selectiveSet(e *check.Expr) (wanted, bool) {
-	x := e.Args[0]
-	if x.Op != check.FieldOp || x.List || x.Length || x.Index >= 0 || x.Weight > maxIndexWeight {
-		return wanted{}, false
-	}
-	if e.Set.Fold() || len(e.Set.Values)+len(e.Set.Matchers) > maxIndexed {
-		return wanted{}, false
-	}
-	w := wanted{field: x.Field.Name, values: slices.Clone(e.Set.Values)}
-	for _, m := range e.Set.Matchers {
-		g, ok := m.(*match.Glob)
-		if !ok || g.Dir() == "" {
-			return wanted{}, false
-		}
-		w.dirs = true
-		w.values = append(w.values, g.Dir())
-	}
-	slices.Sort(w.values)
-	w.values = slices.Compact(w.values)
-	return w, true
-}
-
-// maxIndexWeight keeps fields that are costly to read out of the indexes: an
-// index reads its field for every event of the kind.
-const maxIndexWeight = 50
 
 // Match is a rule that an event matched.
 type Match struct {
@@ -295,42 +153,61 @@ func (s *Set) Eval(ev *event.Event, out []Match) []Match {
 	out = s.overdue(ev.TimeNS, out)
 	s.ctx.Event, s.ctx.Now, s.store.now = ev, ev.TimeNS, ev.TimeNS
 	s.evals++
-	hits := s.hits[:0]
-	for i := range b.indexes {
-		hits = b.indexes[i].find(ev, hits)
-	}
-	slices.Sort(hits)
-	s.hits = hits[:0]
-	hits = slices.Compact(hits)
-	rest := b.rest
-	for len(hits) > 0 || len(rest) > 0 {
-		var i int32
-		if len(rest) == 0 || len(hits) > 0 && hits[0] < rest[0] {
-			i, hits = hits[0], hits[1:]
-		} else {
-			i, rest = rest[0], rest[1:]
-		}
-		if e := b.entries[i]; !e.off {
-			out = s.step(e, out)
+	if len(b.entries) > 0 {
+		b.group.Next()
+		s.find(b)
+		for done := false; !done; {
+			out, done = s.evaluate(b, out)
 		}
 	}
 	s.ctx.Event = nil
 	return out
 }
 
-// step evaluates one condition and does what follows from it. A panic would be
-// a fault of the compiler; it costs the rule, not the agent.
-func (s *Set) step(e *entry, out []Match) (res []Match) {
+// find finds the conditions that may hold. Where that panics, which would be a
+// fault of the compiler, each is tried from then on: those at fault will turn
+// themselves off.
+func (s *Set) find(b *bucket) {
+	defer func() {
+		if recover() != nil {
+			b.plain = true
+			b.group.Next()
+			b.group.FindAll()
+		}
+	}()
+	if b.plain {
+		b.group.FindAll()
+		return
+	}
+	b.group.Find(&s.ctx)
+}
+
+// evaluate evaluates what was found and does what follows. A panic costs the
+// rule, not the agent, and evaluate is called again for what is left.
+func (s *Set) evaluate(b *bucket, out []Match) (res []Match, done bool) {
+	var e *entry
+	res = out
 	defer func() {
 		if recover() != nil {
 			s.panics++
-			e.off, res = true, out
+			e.off = true
+			b.group.Next()
 		}
 	}()
-	e.tried++
-	if !e.program.Match(&s.ctx) {
-		return out
+	for i := b.group.Take(); i >= 0; i = b.group.Take() {
+		if e = b.entries[i]; e.off {
+			continue
+		}
+		e.tried++
+		if b.group.Match(i, &s.ctx) {
+			res = s.matched(e, res)
+		}
 	}
+	return res, true
+}
+
+// matched does what follows from a condition that holds.
+func (s *Set) matched(e *entry, out []Match) []Match {
 	e.matched++
 	if e.pattern != nil && !e.pattern.observe(e.step, &s.ctx, s.evals) {
 		return out

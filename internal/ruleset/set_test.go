@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -8,24 +9,48 @@ import (
 )
 
 // TestPanic holds that a condition that panics costs its rule and nothing
-// else.
+// else, and that a panic while conditions are looked up costs those at fault.
 func TestPanic(t *testing.T) {
-	set, _ := load(t, File{Name: "x.policy", Data: []byte(`
-rules:
-  - {id: bad, expression: exec.uid == 0}
-  - {id: good, expression: exec.uid == 0}
-`)})
-	b := &set.buckets[event.KindExec]
-	b.entries[0].program = nil
-	e := &event.Event{Kind: event.KindExec, Exec: &event.Exec{}, Proc: &event.Process{}}
-	for range 3 {
-		out := set.Eval(e, nil)
-		if len(out) != 1 || out[0].Rule.ID != "good" {
-			t.Fatalf("got %v", out)
-		}
+	schema, err := NewSchema()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if set.Panics() != 1 || !b.entries[0].off {
-		t.Errorf("%d panics, off %v", set.Panics(), b.entries[0].off)
+	broken := schema.Map(func(f field) field {
+		switch f.Name {
+		case "exec.gid":
+			f.Get.Int = func(*event.Event) int64 { panic("gid") }
+		case "exec.comm":
+			f.Get.Str = func(*event.Event) string { panic("comm") }
+		}
+		return f
+	})
+	var many strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&many, "  - {id: c%d, expression: exec.comm == \"c%d\"}\n", i, i)
+	}
+	for _, tc := range []struct {
+		rules  string
+		panics uint64
+		plain  bool
+	}{
+		{"  - {id: bad, expression: exec.uid == 0 && exec.gid < 5}\n", 1, false},
+		{many.String(), 20, true},
+	} {
+		set, report, err := Load(Config{Schema: broken, OwnRatesOnly: true}, []File{{Name: "x.policy", Data: []byte(
+			"rules:\n  - {id: first, expression: exec.uid == 0}\n" + tc.rules + "  - {id: last, expression: exec.uid == 0}\n")}})
+		if err != nil || report.Failed() {
+			t.Fatalf("%v, %+v", err, report)
+		}
+		e := &event.Event{Kind: event.KindExec, Exec: &event.Exec{}, Proc: &event.Process{}}
+		for range 3 {
+			out := set.Eval(e, nil)
+			if len(out) != 2 || out[0].Rule.ID != "first" || out[1].Rule.ID != "last" {
+				t.Fatalf("got %v", out)
+			}
+		}
+		if b := &set.buckets[event.KindExec]; set.Panics() != tc.panics || b.plain != tc.plain || !b.entries[1].off {
+			t.Errorf("%d panics, plain %v, off %v", set.Panics(), b.plain, b.entries[1].off)
+		}
 	}
 }
 

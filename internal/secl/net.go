@@ -143,7 +143,7 @@ func (b *netBuilder[E, N]) branches(e *check.Expr, negated bool) [][]need {
 			var product [][]need
 			for _, x := range out {
 				for _, y := range more {
-					product = append(product, b.best(append(slices.Clip(x), y...)))
+					product = append(product, b.cut(append(slices.Clip(x), y...)))
 				}
 			}
 			out = product
@@ -166,8 +166,8 @@ func (b *netBuilder[E, N]) branches(e *check.Expr, negated bool) [][]need {
 	return [][]need{nil}
 }
 
-// best leaves away needs where there are too many.
-func (b *netBuilder[E, N]) best(needs []need) []need {
+// cut leaves away needs where there are too many.
+func (b *netBuilder[E, N]) cut(needs []need) []need {
 	if len(needs) > maxNeeds {
 		slices.SortStableFunc(needs, func(x, y need) int { return cmp.Compare(b.rough(x), b.rough(y)) })
 		needs = needs[:maxNeeds]
@@ -425,26 +425,45 @@ func (b *netBuilder[E, N]) share(n need) float64 {
 	return min(p, 1)
 }
 
-// choose picks for each item the need to look for, -1 where looking is not
-// worth it. A slot that too few items gain by is left alone.
-func (b *netBuilder[E, N]) choose(items []item, root bool) []int {
-	closed := map[*slot[E, N]]bool{}
-	best := func(it item) (int, float64) {
-		at, p := -1, 1.0
-		for i, n := range it.needs {
-			if slices.ContainsFunc(n.symbols, func(sym uint32) bool { return closed[b.slotOf[sym]] }) {
-				continue
-			}
-			if q := b.share(n); q < p {
-				at, p = i, q
-			}
+// best returns the need of an item to look for, and what the item then takes
+// in the mean, ns: how often it is come to, times what it takes to look at the
+// rest. It is -1 where trying it right away takes less. Needs of slots in
+// closed do not count.
+func (b *netBuilder[E, N]) best(it item, closed []bool) (at int, ns float64) {
+	at, ns = -1, evalCost
+	var p [maxNeeds]float64
+	least, second := 1.0, 1.0
+	for i, n := range it.needs {
+		p[i] = b.share(n)
+		if p[i] < least {
+			least, second = p[i], least
+		} else {
+			second = min(second, p[i])
 		}
-		return at, p
 	}
-	chosen, share := make([]int, len(items)), make([]float64, len(items))
+	for i, n := range it.needs {
+		if slices.ContainsFunc(n.symbols, func(sym uint32) bool { return closed[b.slotOf[sym].id] }) {
+			continue
+		}
+		rest := least
+		if p[i] == least {
+			rest = second
+		}
+		if c := p[i] * (0.5 + evalCost*rest); c < ns {
+			at, ns = i, c
+		}
+	}
+	return at, ns
+}
+
+// choose picks for each item the need to look for. A slot that too few items
+// gain by is left alone.
+func (b *netBuilder[E, N]) choose(items []item, root bool) []int {
+	closed := make([]bool, len(b.g.slots))
+	chosen, ns := make([]int, len(items)), make([]float64, len(items))
 	users := map[*slot[E, N]][]int{}
 	for i, it := range items {
-		chosen[i], share[i] = best(it)
+		chosen[i], ns[i] = b.best(it, closed)
 		if chosen[i] >= 0 {
 			for _, s := range b.slotsOf(it.needs[chosen[i]]) {
 				users[s] = append(users[s], i)
@@ -463,18 +482,18 @@ func (b *netBuilder[E, N]) choose(items []item, root bool) []int {
 		if !root && s.open {
 			cost = openCost
 		}
-		closed[s] = true
+		closed[s.id] = true
 		gain := 0.0
 		for _, i := range users[s] {
-			_, p := best(items[i])
-			gain += (p - share[i]) * evalCost
+			_, without := b.best(items[i], closed)
+			gain += without - ns[i]
 		}
 		if gain >= cost {
-			delete(closed, s)
+			closed[s.id] = false
 			continue
 		}
 		for _, i := range users[s] {
-			chosen[i], share[i] = best(items[i])
+			chosen[i], ns[i] = b.best(items[i], closed)
 			if chosen[i] < 0 {
 				continue
 			}

@@ -210,46 +210,26 @@ func (g *Glob) Base() (string, bool) {
 
 // Regexp is an unanchored RE2 search.
 type Regexp struct {
-	re *regexp.Regexp
-	// any is set instead for .*(one|two).*, which needs no engine.
-	any []string
+	text string
+	re   *regexp.Regexp
+	// plain is set instead where all it looks for are some strings.
+	plain *occurrence
 }
 
 // NewRegexp compiles a regular expression. With fold case does not count.
 func NewRegexp(text string, fold bool) (*Regexp, error) {
 	re, err := regexp.Compile(text)
 	if err == nil && fold {
-		re, err = regexp.Compile("(?i)" + text)
+		text = "(?i)" + text
+		re, err = regexp.Compile(text)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if alts, ok := alternatives(text); ok && !fold {
-		return &Regexp{any: alts}, nil
+	if o := plainSearch(text); o != nil {
+		return &Regexp{text: text, plain: o}, nil
 	}
-	return &Regexp{re: re}, nil
-}
-
-func alternatives(text string) ([]string, bool) {
-	body, ok := strings.CutPrefix(text, ".*(")
-	if !ok {
-		return nil, false
-	}
-	if body, ok = strings.CutSuffix(body, ").*"); !ok {
-		return nil, false
-	}
-	alts := strings.Split(body, "|")
-	for _, a := range alts {
-		if a == "" {
-			return nil, false
-		}
-		for i := range len(a) {
-			if c := lower(a[i]); c != '_' && (c < 'a' || c > 'z') {
-				return nil, false
-			}
-		}
-	}
-	return alts, true
+	return &Regexp{text: text, re: re}, nil
 }
 
 // Match implements Matcher.
@@ -257,12 +237,7 @@ func (r *Regexp) Match(s string) bool {
 	if r.re != nil {
 		return r.re.MatchString(s)
 	}
-	for _, a := range r.any {
-		if strings.Contains(s, a) {
-			return true
-		}
-	}
-	return false
+	return r.plain.match(s)
 }
 
 // Set is a list of literals: strings that must be equal, and matchers.

@@ -27,10 +27,7 @@ func Needs(m Matcher) []string {
 		}
 		return longest(strings.Split(t, "*"))
 	case *Regexp:
-		if m.re == nil {
-			return usable(m.any)
-		}
-		re, err := syntax.Parse(m.re.String(), syntax.Perl)
+		re, err := syntax.Parse(m.text, syntax.Perl)
 		if err != nil {
 			return nil
 		}
@@ -105,7 +102,7 @@ func required(re *syntax.Regexp) []string {
 		// What stands side by side is longer when it is taken together.
 		var run []string
 		for _, s := range re.Sub {
-			if whole := all(s); whole != nil {
+			if whole := all(s, true); whole != nil {
 				if run = product(run, whole); run == nil {
 					run = whole
 				}
@@ -134,19 +131,21 @@ func required(re *syntax.Regexp) []string {
 // those.
 const maxWhole = 16
 
-// all returns all strings that re matches, nil where they are too many.
-func all(re *syntax.Regexp) []string {
+// all returns all strings that re matches, nil where they are too many. With
+// anyCase they need not say which case ASCII letters have.
+func all(re *syntax.Regexp, anyCase bool) []string {
 	switch re.Op {
 	case syntax.OpLiteral:
-		if s := string(re.Rune); s != "" && plain(re.Rune, re.Flags&syntax.FoldCase != 0) == s {
+		fold := re.Flags&syntax.FoldCase != 0
+		if s := string(re.Rune); s != "" && (anyCase || !fold) && plain(re.Rune, fold) == s {
 			return []string{s}
 		}
 	case syntax.OpCapture:
-		return all(re.Sub[0])
+		return all(re.Sub[0], anyCase)
 	case syntax.OpConcat:
 		var out []string
 		for i, s := range re.Sub {
-			one := all(s)
+			one := all(s, anyCase)
 			if i == 0 {
 				out = one
 			} else {
@@ -160,7 +159,7 @@ func all(re *syntax.Regexp) []string {
 	case syntax.OpAlternate:
 		var out []string
 		for _, s := range re.Sub {
-			one := all(s)
+			one := all(s, anyCase)
 			if one == nil || len(out)+len(one) > maxWhole {
 				return nil
 			}
@@ -169,6 +168,78 @@ func all(re *syntax.Regexp) []string {
 		return out
 	}
 	return nil
+}
+
+// occurrence is a search for strings, at the beginning or the end of another
+// or anywhere in it.
+type occurrence struct {
+	list       []string
+	begin, end bool
+}
+
+func (o *occurrence) match(s string) bool {
+	for _, x := range o.list {
+		switch {
+		case o.begin && o.end:
+			if s == x {
+				return true
+			}
+		case o.begin:
+			if strings.HasPrefix(s, x) {
+				return true
+			}
+		case o.end:
+			if strings.HasSuffix(s, x) {
+				return true
+			}
+		default:
+			if strings.Contains(s, x) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// plainSearch returns the search for strings that a regular expression is,
+// nil where it is more than that.
+func plainSearch(text string) *occurrence {
+	re, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil
+	}
+	subs := []*syntax.Regexp{re}
+	if re.Op == syntax.OpConcat {
+		subs = re.Sub
+	}
+	o := &occurrence{}
+	// A search may begin and end anywhere, so that what can be nothing at its
+	// ends is nothing.
+	empty := func(re *syntax.Regexp) bool { return re.Op == syntax.OpStar || re.Op == syntax.OpQuest }
+	if o.begin = subs[0].Op == syntax.OpBeginText; o.begin {
+		subs = subs[1:]
+	} else {
+		for len(subs) > 0 && empty(subs[0]) {
+			subs = subs[1:]
+		}
+	}
+	if len(subs) == 0 {
+		return nil
+	}
+	if o.end = subs[len(subs)-1].Op == syntax.OpEndText; o.end {
+		subs = subs[:len(subs)-1]
+	} else {
+		for len(subs) > 0 && empty(subs[len(subs)-1]) {
+			subs = subs[:len(subs)-1]
+		}
+	}
+	if len(subs) == 0 {
+		return nil
+	}
+	if o.list = all(&syntax.Regexp{Op: syntax.OpConcat, Sub: subs}, false); o.list == nil {
+		return nil
+	}
+	return o
 }
 
 // product joins each string of a with each of b, nil where that is too many or
@@ -227,10 +298,7 @@ func Text(m Matcher) string {
 	case *Glob:
 		return "glob:" + m.text
 	case *Regexp:
-		if m.re != nil {
-			return "regexp:" + m.re.String()
-		}
-		return "any:" + strings.Join(m.any, "|")
+		return "regexp:" + m.text
 	}
 	return ""
 }
