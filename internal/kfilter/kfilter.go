@@ -131,18 +131,59 @@ const (
 	XattrUser
 )
 
+// ValueBit is the bit of FlagsAny that stands for a value, for kinds whose
+// filter is a set of values and not of flags: ptrace by request, prctl by
+// option, bpf by command, signal by number, setrlimit by resource, sysctl by
+// action. What has no bit of its own shares the last one.
+func ValueBit(kind event.Kind, v int64) uint64 {
+	// Requests of ptrace(2) lie in two ranges.
+	switch {
+	case kind != event.KindPtrace:
+	case v >= 0x4200 && v < 0x421f:
+		return 1 << (32 + v&31)
+	case v >= 32:
+		return 1 << 63
+	}
+	if v < 0 || v > 62 {
+		return 1 << 63
+	}
+	return 1 << v
+}
+
+// traceRequests are the requests of ptrace(2) by which a process gets hold of
+// another, or writes into it: TRACEME, POKETEXT, POKEDATA, POKEUSR, SETREGS,
+// SETFPREGS, ATTACH, SETREGSET, SEIZE. The rest goes on all the time below a
+// debugger.
+var traceRequests = [...]int64{0, 4, 5, 6, 13, 15, 16, 0x4205, 0x4206}
+
+// TakesHold tells whether a request of ptrace(2) is one by which a process gets
+// hold of another, or writes into it.
+func TakesHold(request int64) bool { return slices.Contains(traceRequests[:], request) }
+
+// bpfCommands are the commands of bpf(2) that put something into the kernel
+// that runs: PROG_LOAD, PROG_ATTACH, RAW_TRACEPOINT_OPEN, LINK_CREATE.
+var bpfCommands = [...]int64{5, 8, 17, 28}
+
 // Baseline is what leaves the kernel whatever the rules are: process life,
 // credentials, control group moves, connections, answers of name servers,
-// mounts, every change of a file, and of what decides over its rights.
+// mounts, every change of a file, and of what decides over its rights; modules,
+// the start of tracing, and programs for the kernel.
 func Baseline() Plan {
 	var p Plan
 	for _, k := range []event.Kind{
 		event.KindFork, event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite,
 		event.KindConnect, event.KindAccept, event.KindBind,
 		event.KindUnlink, event.KindRename, event.KindChmod, event.KindChown, event.KindLink, event.KindSymlink,
-		event.KindMount, event.KindUmount,
+		event.KindMount, event.KindUmount, event.KindCapset, event.KindLoadModule, event.KindUnloadModule,
 	} {
 		p.Kinds[k].Mode = All
+	}
+	for kind, values := range map[event.Kind][]int64{event.KindPtrace: traceRequests[:], event.KindBPF: bpfCommands[:]} {
+		k := Kind{Mode: Filtered}
+		for _, v := range values {
+			k.FlagsAny |= ValueBit(kind, v)
+		}
+		p.Kinds[kind] = k
 	}
 	// Answers of name servers: a connection is told by the name it was meant for.
 	p.Kinds[event.KindDNS].Mode = All

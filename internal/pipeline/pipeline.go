@@ -15,6 +15,7 @@ import (
 	"github.com/clewsec/clew/internal/enrich"
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/execctx"
+	"github.com/clewsec/clew/internal/kfilter"
 	"github.com/clewsec/clew/internal/proctable"
 	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/schema"
@@ -432,8 +433,12 @@ func (p *Pipeline) keep(ev *event.Event) string {
 	}
 	switch ev.Kind {
 	case event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite, event.KindBind,
-		event.KindMount, event.KindUmount:
+		event.KindMount, event.KindUmount, event.KindLoadModule, event.KindUnloadModule:
 		return KeptBaseline
+	case event.KindPtrace:
+		if kfilter.TakesHold(ev.Ptrace.Request) {
+			return KeptBaseline
+		}
 	case event.KindSetxattr:
 		return securityAttribute(ev.Setxattr.DestinationName)
 	case event.KindRemovexattr:

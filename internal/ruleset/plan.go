@@ -146,8 +146,16 @@ func fileObject(kind event.Kind, object string) bool {
 	})
 }
 
-// deriveFlags handles flags being equal, or not equal, to some numbers.
+// deriveFlags handles flags being equal, or not equal, to some numbers, and
+// values being equal to them.
 func deriveFlags(kind event.Kind, e *check.Expr, negated bool) (need, bool) {
+	if valueOf(kind, e.Args[0]) && !negated {
+		var n need
+		for _, v := range e.Ints {
+			n.flags |= kfilter.ValueBit(kind, v)
+		}
+		return n, true
+	}
 	mask, ok := flagsOf(kind, e.Args[0])
 	zero := slices.Contains(e.Ints, 0)
 	if !ok || zero != negated {
@@ -165,6 +173,19 @@ func deriveFlags(kind event.Kind, e *check.Expr, negated bool) (need, bool) {
 	return n, true
 }
 
+// valueOf tells whether an expression is what the kind's filter knows by its
+// values.
+func valueOf(kind event.Kind, e *check.Expr) bool {
+	if e.Op != check.FieldOp || e.Length || e.List {
+		return false
+	}
+	switch e.Field.Name {
+	case "ptrace.request", "prctl.option", "bpf.cmd", "signal.type", "setrlimit.resource", "sysctl.action":
+		return e.Field.Kind == kind.String()
+	}
+	return false
+}
+
 // flagsOf tells whether an expression is the flags of the kind's filter, or
 // some bits of them, and which.
 func flagsOf(kind event.Kind, e *check.Expr) (mask uint64, ok bool) {
@@ -173,7 +194,10 @@ func flagsOf(kind event.Kind, e *check.Expr) (mask uint64, ok bool) {
 		switch {
 		case e.Length || e.List:
 		case kind == event.KindOpen && e.Field.Name == "open.flags",
-			kind == event.KindChmod && e.Field.Name == "chmod.file.destination.mode":
+			kind == event.KindChmod && e.Field.Name == "chmod.file.destination.mode",
+			kind == event.KindMmap && e.Field.Name == "mmap.protection",
+			kind == event.KindMprotect && e.Field.Name == "mprotect.req_protection",
+			kind == event.KindUnshare && e.Field.Name == "unshare.flags":
 			return math.MaxUint64, true
 		case kind == event.KindChmod && e.Field.Name == "chmod.file.destination.rights":
 			return 0o7777, true

@@ -121,7 +121,14 @@ func (d *decoder) module(rec *record, b []byte) bool {
 		}
 		// Parameters are words; one that holds spaces is quoted, which is left
 		// as it is.
-		spaced := bytes.Join(bytes.Fields(str(b, r.Args)), []byte{0})
+		args := str(b, r.Args)
+		if kept := str(b, r.Kept); len(kept) > 0 && !sameWords(args, kept) {
+			// Rewritten since the kernel took its copy: that one counts, though
+			// names and values are apart in it.
+			args = bytes.ReplaceAll(kept, []byte{0}, []byte{' '})
+			rec.ev.Flags |= event.FlagPathChanged
+		}
+		spaced := bytes.Join(bytes.Fields(args), []byte{0})
 		e.Argv, e.ArgsTruncated = strs(spaced, maxStrings, has(procRecCallFlagRC_TEXT_CUT))
 		if len(e.Argv) == 0 {
 			e.Argv = nil
@@ -133,6 +140,20 @@ func (d *decoder) module(rec *record, b []byte) bool {
 	}
 	if has(procRecCallFlagRC_USER) {
 		rec.ev.Flags |= event.FlagPathUser
+	}
+	return true
+}
+
+// sameWords tells whether the kernel's copy of parameters, which ends its words
+// with NULs in place of blanks, quotes and equal signs, is that of a text.
+func sameWords(text, kept []byte) bool {
+	if len(text) != len(kept) {
+		return false
+	}
+	for i, c := range kept {
+		if c != text[i] && (c != 0 || !bytes.ContainsRune([]byte(" \t\n\r\v\f\"="), rune(text[i]))) {
+			return false
+		}
 	}
 	return true
 }

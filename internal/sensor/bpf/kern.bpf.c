@@ -104,6 +104,22 @@ int BPF_PROG(on_signal)
 	return send(s, &bulk, REC_SIGNAL);
 }
 
+/* Where the parameters lie for init_module or finit_module, whichever is under way. */
+static __always_inline u64 given_parameters(void)
+{
+	struct pt_regs *r = task_regs(current_task());
+	u32 nr;
+
+#if defined(__TARGET_ARCH_x86)
+	if (!native_call(r, &nr))
+		return nr == 350 ? (u32)BPF_CORE_READ((struct pt_regs___compat *)r, cx)
+				 : (u32)regs_arg2(r);
+	return nr == 313 ? regs_arg1(r) : regs_arg2(r);
+#else
+	return (native_call(r, &nr) ? nr == 273 : nr == 379) ? regs_arg1(r) : regs_arg2(r);
+#endif
+}
+
 /* Notes what the kernel says of a module, unless it has been noted. */
 static __noinline int note_module(struct module *mod, u32 kind)
 {
@@ -120,10 +136,13 @@ static __noinline int note_module(struct module *mod, u32 kind)
 	m->kind = kind;
 	bpf_probe_read_kernel_str(m->name, sizeof(m->name),
 				  (void *)mod + bpf_core_field_offset(struct module, name));
-	if (kind == REC_LOAD_MODULE) {
-		n = bpf_probe_read_kernel_str(m->args, sizeof(m->args), BPF_CORE_READ(mod, args));
-		m->args_len = n > 0 ? n : 0;
-	}
+	if (kind != REC_LOAD_MODULE)
+		return 0;
+	n = bpf_probe_read_user_str(m->given, sizeof(m->given), (void *)given_parameters());
+	if (n <= 0 || n > sizeof(m->args))
+		return 0;
+	m->args_len = n;
+	bpf_probe_read_kernel(m->args, n, BPF_CORE_READ(mod, args));
 	return 0;
 }
 

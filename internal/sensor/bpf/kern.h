@@ -202,7 +202,8 @@ struct module_note {
 	u32 kind;
 	u32 args_len; /* with its NUL */
 	char name[56];
-	char args[MODULE_ARGS];
+	char given[MODULE_ARGS]; /* parameters in the caller's memory */
+	char args[MODULE_ARGS]; /* the kernel's copy, cut into words by now */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -521,7 +521,7 @@ static __noinline int report_module(u32 kind, u64 text, u32 fd, long ret)
 	struct plan_data *p;
 	struct scratch *s;
 	struct file *f;
-	u32 n;
+	u32 n, off;
 
 	asm volatile("%0 &= 63" : "+r"(kind)); /* below REC_KINDS, for the verifier */
 	fate(kind, FATE_SEEN);
@@ -545,10 +545,15 @@ static __noinline int report_module(u32 kind, u64 text, u32 fd, long ret)
 	if (m) {
 		put_own_str(s, &r->name, m->name, sizeof(m->name));
 		n = m->args_len;
-		if (n) {
-			put_own_str(s, &r->args, m->args, sizeof(m->args));
-			if (n >= MODULE_ARGS)
-				r->flags |= RC_TEXT_CUT;
+		put_own_str(s, &r->args, m->given, sizeof(m->given));
+		if (n >= MODULE_ARGS)
+			r->flags |= RC_TEXT_CUT;
+		off = s->off;
+		if (n > 1 && n <= MODULE_ARGS && off <= SCRATCH_LIMIT) {
+			bpf_probe_read_kernel(AT(s, off), sizeof(m->args), m->args);
+			r->kept.off = off;
+			r->kept.len = n - 1;
+			s->off = off + n;
 		}
 		bpf_map_delete_elem(&modules, &id);
 	} else {
