@@ -211,20 +211,51 @@ func (d *Decoder) Decode(data []byte) (*event.Event, error) {
 	if l.ContextKey != "" {
 		e.Contexts = []*event.Context{{Key: l.ContextKey}}
 	}
-	if err := d.lists(e, l.Fields); err != nil {
+	if err := d.Set(e, l.Fields); err != nil {
 		return nil, err
 	}
-	err = each(l.Fields, func(name string, raw json.RawMessage) (func() error, error) { return d.field(e, name, raw) })
-	if err != nil {
-		return nil, fmt.Errorf("field %w", err)
+	return e, nil
+}
+
+// Set puts the values of fields into an event, which has its process and the
+// part of its kind.
+func (d *Decoder) Set(e *event.Event, fields map[string]json.RawMessage) error {
+	if err := d.lists(e, fields); err != nil {
+		return err
 	}
-	identify(e.Proc)
+	err := each(fields, func(name string, raw json.RawMessage) (func() error, error) { return d.field(e, name, raw) })
+	if err != nil {
+		return fmt.Errorf("field %w", err)
+	}
+	if e.Proc.ID.IsZero() {
+		identify(e.Proc)
+	}
 	e.PID, e.TID, e.ProcID = e.Proc.PID, e.Proc.TID, e.Proc.ID
 	if t := e.Target(); t != nil && t.Proc != nil {
 		identify(t.Proc)
 		t.PID, t.Node = t.Proc.PID, t.Proc.ID
 	}
-	return e, nil
+	return nil
+}
+
+// Given returns the computed fields of an event that were given another value
+// than the computed one, sorted. A schema other than the decoder's knows
+// nothing of them.
+func (d *Decoder) Given(e *event.Event) []string {
+	var out []string
+	for name := range d.events[e] {
+		out = append(out, name)
+	}
+	for _, pl := range d.places {
+		if pl.kind != 0 && pl.kind != e.Kind {
+			continue
+		}
+		for name := range d.processes[pl.look(e)] {
+			out = append(out, pl.path+name)
+		}
+	}
+	sort.Strings(out)
+	return slices.Compact(out)
 }
 
 // identify gives a process and those above it ids.

@@ -15,10 +15,17 @@
 //
 // An open has file and flags, a chmod file and mode, a rename or link file and
 // destination, a connect addr. Ages count back from the moment of the event.
+// Events of every kind can give any field of the rule language by its full
+// name, beside these forms or instead of them:
+//
+//	event:
+//	  kind: dns
+//	  fields: {dns.question.name: example.org, dns.question.type: 16, network.destination.ip: 192.0.2.1}
 package ruletest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +36,7 @@ import (
 
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/ruleset"
+	"github.com/clewsec/clew/internal/ruleset/evalfile"
 	"github.com/clewsec/clew/internal/secl"
 	"go.yaml.in/yaml/v3"
 )
@@ -63,6 +71,9 @@ type Event struct {
 	UID         uint32    `yaml:"uid"`
 	EUID        uint32    `yaml:"euid"`
 	Retval      int64     `yaml:"retval"`
+	// Fields are values by the names that rules use; lists as lists, the
+	// objects of a list as mappings.
+	Fields map[string]any `yaml:"fields"`
 }
 
 // Process is a process image.
@@ -195,7 +206,7 @@ func (p *Process) build(i int) *event.Process {
 
 func (v *Event) build() (*event.Event, error) {
 	kind, ok := event.KindByName(v.Kind)
-	if !ok {
+	if !ok || kind.Info().Hidden {
 		return nil, fmt.Errorf("unknown kind %q", v.Kind)
 	}
 	e := &event.Event{Kind: kind, TimeNS: Time, Run: 1, Seq: 1000, Host: &event.Host{Name: "host"}}
@@ -213,7 +224,10 @@ func (v *Event) build() (*event.Event, error) {
 		child = p
 	}
 	if e.Proc == nil {
-		return nil, errors.New("event has no lineage")
+		if len(v.Fields) == 0 {
+			return nil, errors.New("event has neither a lineage nor fields")
+		}
+		e.Proc = &event.Process{}
 	}
 	var flags int64
 	for _, name := range v.Flags {
@@ -267,9 +281,38 @@ func (v *Event) build() (*event.Event, error) {
 	case event.KindRmdir:
 		e.Rmdir = &event.Rmdir{File: file, Retval: v.Retval}
 	default:
-		return nil, fmt.Errorf("cases cannot be of kind %q", v.Kind)
+		e.Allocate()
 	}
-	return e, nil
+	return e, v.setFields(e)
+}
+
+// setFields puts what is given by full names into the event.
+func (v *Event) setFields(e *event.Event) error {
+	if len(v.Fields) == 0 {
+		return nil
+	}
+	d, err := evalfile.New()
+	if err != nil {
+		return err
+	}
+	fields := make(map[string]json.RawMessage, len(v.Fields))
+	for name, val := range v.Fields {
+		raw, err := json.Marshal(val)
+		if err != nil {
+			return fmt.Errorf("field %s: %w", name, err)
+		}
+		fields[name] = raw
+	}
+	if err := d.Set(e, fields); err != nil {
+		return err
+	}
+	if u := d.Unknown(); len(u) > 0 {
+		return fmt.Errorf("%s events have no field %s", v.Kind, u[0])
+	}
+	if given := d.Given(e); len(given) > 0 {
+		return fmt.Errorf("field %s is computed from others: give those", given[0])
+	}
+	return nil
 }
 
 // Run evaluates a case against a set that has not been used before, and tells
