@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,7 +35,9 @@ func TestLayout(t *testing.T) {
 		"rec_exit": reflect.TypeFor[procRecExit](), "rec_ids": reflect.TypeFor[procRecIds](),
 		"rec_cred": reflect.TypeFor[procRecCred](), "rec_cgroup": reflect.TypeFor[procRecCgroup](),
 		"rec_canary": reflect.TypeFor[procRecCanary](), "rec_fileop": reflect.TypeFor[procRecFileop](),
-		"rec_net": reflect.TypeFor[procRecNet](), "plan_data": reflect.TypeFor[procPlanData](),
+		"rec_net": reflect.TypeFor[procRecNet](), "rec_call": reflect.TypeFor[procRecCall](),
+		"rec_mmap": reflect.TypeFor[procRecMmap](), "rec_bpf": reflect.TypeFor[procRecBpf](),
+		"rec_module": reflect.TypeFor[procRecModule](), "rec_sysctl": reflect.TypeFor[procRecSysctl](), "plan_data": reflect.TypeFor[procPlanData](),
 		"fate_counts": reflect.TypeFor[procFateCounts](), "name_key": reflect.TypeFor[procNameKey](),
 	} {
 		var s *btf.Struct
@@ -168,7 +171,7 @@ func samples() map[string][]byte {
 	cg.Path = at[procRecCgroup]("b\x00a\x00", &used)
 	cgp := newPack(&cg)
 	cgp.b = append(cgp.b, "b\x00a\x00"...)
-	return map[string][]byte{
+	out := map[string][]byte{
 		"exec":    sampleExec(),
 		"exit":    newPack(&exit).done(procRecKindREC_EXIT),
 		"killed":  newPack(&killed).done(procRecKindREC_EXIT),
@@ -184,6 +187,8 @@ func samples() map[string][]byte {
 		"accept":  sampleNet(procRecKindREC_ACCEPT, 2),
 		"unix":    sampleNet(procRecKindREC_BIND, 1),
 	}
+	maps.Copy(out, kernSamples())
+	return out
 }
 
 func mustDecode(t *testing.T, name string) record {
