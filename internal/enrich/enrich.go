@@ -80,43 +80,40 @@ func (n *Names) File(f *event.File) {
 	f.User, f.Group = n.users[f.UID], n.groups[f.GID]
 }
 
-// Event names what the event's own objects refer to.
+// Event names what the event's own objects refer to. The event must have its
+// payload and its process: numbers of a container mean other names.
 func (n *Names) Event(ev *event.Event) {
-	if ev.Proc == nil || ev.Proc.ContainerID != "" {
+	if ev.Proc == nil || ev.Proc.ContainerID != "" || !ev.Complete() {
 		return
 	}
+	for _, file := range filesOf[ev.Kind] {
+		n.File(file(ev))
+	}
 	switch {
-	case ev.Open != nil:
-		n.File(&ev.Open.File)
-	case ev.Unlink != nil:
-		n.File(&ev.Unlink.File)
-	case ev.Rename != nil:
-		n.File(&ev.Rename.File)
-		n.File(&ev.Rename.Destination)
-	case ev.Chmod != nil:
-		n.File(&ev.Chmod.File)
 	case ev.Chown != nil:
 		c := ev.Chown
-		n.File(&c.File)
 		if c.DestinationUID >= 0 {
 			c.DestinationUser = n.users[uint32(c.DestinationUID)]
 		}
 		if c.DestinationGID >= 0 {
 			c.DestinationGroup = n.groups[uint32(c.DestinationGID)]
 		}
-	case ev.Link != nil:
-		n.File(&ev.Link.File)
-		n.File(&ev.Link.Destination)
 	case ev.Setuid != nil:
 		s := ev.Setuid
 		s.User, s.EUser, s.FSUser = n.users[s.UID], n.users[s.EUID], n.users[s.FSUID]
 	case ev.Setgid != nil:
 		s := ev.Setgid
 		s.Group, s.EGroup, s.FSGroup = n.groups[s.GID], n.groups[s.EGID], n.groups[s.FSGID]
-	case ev.Mkdir != nil:
-		n.File(&ev.Mkdir.File)
 	}
 }
+
+// filesOf finds the files of an event, by its kind.
+var filesOf = func() (of [event.NumKinds][]func(*event.Event) *event.File) {
+	for _, r := range event.FileRefs {
+		of[r.Kind] = append(of[r.Kind], r.Get)
+	}
+	return of
+}()
 
 // Container finds a container's id, and who made its control group, in the
 // path of the control group. The shapes:

@@ -292,8 +292,8 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	if err := p.overdue(emit); err != nil {
 		return err
 	}
-	p.names.Event(ev)
 	p.table.Apply(ev)
+	p.names.Event(ev)
 	p.hosts.Event(ev)
 	switch ev.Kind {
 	case event.KindFork:

@@ -432,3 +432,46 @@ func BenchmarkExec(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/process")
 }
+
+// Rules read the names of a file's owner and of whom a file is given to.
+func TestFilesAreNamed(t *testing.T) {
+	b, init := streamtest.New()
+	p := b.Spawn(init, "/bin/sh", nil)
+	b.Write(p, "/etc/passwd")
+	b.Chmod(p, "/etc/shadow", 0o600)
+	seen := map[event.Kind]string{}
+	pl, err := pipeline.New(pipeline.Config{Rules: watch(func(ev *event.Event) {
+		switch {
+		case ev.Open != nil:
+			seen[ev.Kind] = ev.Open.File.User + " " + ev.Open.File.Group
+		case ev.Chmod != nil:
+			seen[ev.Kind] = ev.Chmod.File.User + " " + ev.Chmod.File.Group
+		}
+	}), Layers: layers()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range b.Records {
+		if i == 1 {
+			for _, q := range []string{"user", "group"} {
+				answer := &event.StreamRecord{Answer: &event.Answer{Question: q, Key: "0", Values: []string{"root"}}}
+				if err := pl.Push(answer, func(*event.SpoolRecord) error { return nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := pl.Push(clone(t, r), func(*event.SpoolRecord) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, k := range []event.Kind{event.KindOpen, event.KindChmod} {
+		if seen[k] != "root root" {
+			t.Errorf("%s: the file's owner is %q", k, seen[k])
+		}
+	}
+}
+
+// watch looks at every event that rules see.
+type watch func(*event.Event)
+
+func (w watch) Eval(ev *event.Event, out []event.Signal) []event.Signal { w(ev); return out }
