@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/clewsec/clew/internal/kfilter"
 	"golang.org/x/sys/unix"
 )
 
@@ -280,6 +282,24 @@ func (k *kernel) setPlan(p *kernelPlan) error {
 		return fmt.Errorf("detach: %w", err)
 	}
 	return nil
+}
+
+// leaveOut turns off the kinds of a plan that no attached program reports.
+func (k *kernel) leaveOut(p *kfilter.Plan) {
+	var reported [procRecKindREC_KINDS]bool
+	for i := range k.hooks {
+		if k.links[i] == nil {
+			continue
+		}
+		for _, rec := range k.hooks[i].kinds {
+			reported[rec] = true
+		}
+	}
+	for kind := range p.Kinds {
+		if !slices.ContainsFunc(recKinds[kind], func(rec procRecKind) bool { return reported[rec] }) {
+			p.Kinds[kind] = kfilter.Kind{}
+		}
+	}
 }
 
 func (h *hook) place() string {

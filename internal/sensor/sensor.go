@@ -276,9 +276,16 @@ func (st *stream) start(k *kernel, began uint64, plan kfilter.Plan) error {
 	return st.put(began, &event.StreamRecord{SnapshotEnd: &event.SnapshotEnd{Processes: n}})
 }
 
+// putPlan says in the stream what is collected from here on: of what the plan
+// wants, that for which a program is attached.
 func (st *stream) putPlan(p kfilter.Plan) error {
 	p = withLife(p)
 	p.Fit()
+	st.s.mu.Lock()
+	if st.s.k != nil {
+		st.s.k.leaveOut(&p)
+	}
+	st.s.mu.Unlock()
 	fp := p.Record()
 	fp.At = clockNS(unix.CLOCK_REALTIME)
 	return st.put(bootNS(), &event.StreamRecord{FilterPlan: fp})

@@ -510,3 +510,26 @@ func TestChanged(t *testing.T) {
 	close(stop)
 	<-turned
 }
+
+// TestPlanSaysWhatIsCollected holds that the stream's plan names no kind that
+// no program reports: a back-test would take its silence for peace.
+func TestPlanSaysWhatIsCollected(t *testing.T) {
+	plan := kfilter.Baseline()
+	plan.Kinds[event.KindOndemand] = kfilter.Kind{Mode: kfilter.All}
+	w := startWatch(t, Config{Plan: plan, NotSelf: true})
+	w.settle()
+	for _, r := range w.recs {
+		if r.FilterPlan == nil {
+			continue
+		}
+		var kinds []string
+		for _, k := range r.FilterPlan.Kinds {
+			kinds = append(kinds, k.Kind.String())
+		}
+		if !slices.Contains(kinds, "open") || !slices.Contains(kinds, "exec") || slices.Contains(kinds, "ondemand") {
+			t.Errorf("collected: %v", kinds)
+		}
+		return
+	}
+	t.Error("no plan in the stream")
+}
