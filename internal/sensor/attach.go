@@ -161,6 +161,16 @@ func trampolineHooks() []hook {
 	return hooks
 }
 
+var sockoptTracepointHooks = []hook{
+	{object: "sockopt_tp", prog: "exit_socket", on: "sys_exit_socket", kinds: kinds{procRecKindREC_SOCKET}},
+	{object: "sockopt_tp", prog: "exit_setsockopt", on: "sys_exit_setsockopt", kinds: kinds{procRecKindREC_SETSOCKOPT}},
+}
+
+var sockoptTrampolineHooks = []hook{
+	{object: "sockopt_tr", prog: "tr_socket", kinds: kinds{procRecKindREC_SOCKET}},
+	{object: "sockopt_tr", prog: "tr_setsockopt", kinds: kinds{procRecKindREC_SETSOCKOPT}},
+}
+
 // packetHooks are the same in both modes.
 var packetHooks = []hook{
 	{object: "packet", prog: "packet_egress", kinds: kinds{procRecKindREC_DNS, procRecKindREC_IMDS}},
@@ -170,9 +180,9 @@ var packetHooks = []hook{
 // hooksFor lists the hooks of a mode.
 func hooksFor(mode Mode) []hook {
 	if mode == Trampoline {
-		return append(trampolineHooks(), packetHooks...)
+		return append(append(trampolineHooks(), sockoptTrampolineHooks...), packetHooks...)
 	}
-	return append(tracepointHooks(), packetHooks...)
+	return append(append(tracepointHooks(), sockoptTracepointHooks...), packetHooks...)
 }
 
 func (h *hook) wanted(p *kernelPlan) bool {

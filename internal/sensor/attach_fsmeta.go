@@ -171,8 +171,10 @@ func fsmetaTrampolineHooks() (hooks []hook) {
 // cannot give of any.
 var notes = map[Mode]map[event.Kind]string{
 	Trampoline: {
-		event.KindChdir: "changes that were refused are not seen",
-		event.KindMount: "fsmount, open_tree and move_mount by 32-bit system calls are not seen",
+		event.KindChdir:      "changes that were refused are not seen",
+		event.KindMount:      "fsmount, open_tree and move_mount by 32-bit system calls are not seen",
+		event.KindSocket:     "io_uring is not seen",
+		event.KindSetsockopt: "io_uring is not seen",
 	},
 	Tracepoint: {
 		event.KindMount:       "where nothing was mounted, paths come from the caller's memory; 32-bit system calls are not seen",

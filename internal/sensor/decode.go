@@ -212,6 +212,10 @@ func (d *decoder) decode(b []byte) (record, error) {
 		}
 	case procRecKindREC_CONNECT, procRecKindREC_ACCEPT, procRecKindREC_BIND:
 		ok = d.net(&rec, b)
+	case procRecKindREC_SOCKET:
+		ok = d.socket(&rec, b)
+	case procRecKindREC_SETSOCKOPT:
+		ok = d.sockopt(&rec, b)
 	case procRecKindREC_DNS:
 		ok = d.dns(&rec, b)
 	case procRecKindREC_IMDS:

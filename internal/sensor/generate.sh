@@ -33,6 +33,8 @@ object uring
 object net_tr
 object cred_tr
 object packet -type rec_packet -type rec_packet_flag
+object sockopt_tp -type rec_socket -type rec_sockopt
+object sockopt_tr
 
 # The names of the maps, cut as the kernel cuts them: rules can leave out what
 # the sensor itself does to them.

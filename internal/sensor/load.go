@@ -63,6 +63,11 @@ func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 		}
 	}
 	loaders["packet"] = loadPacket
+	if mode == Trampoline {
+		loaders["sockopt_tr"] = loadSockopt_tr
+	} else {
+		loaders["sockopt_tp"] = loadSockopt_tp
+	}
 	specs := make(map[string]*ebpf.CollectionSpec, len(loaders))
 	for name, load := range loaders {
 		spec, err := load()
