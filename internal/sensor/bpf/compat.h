@@ -6,10 +6,24 @@
 #include "kernel.h"
 #include <bpf/bpf_core_read.h>
 
-/* A typed pointer: the verifier lets its fields be read directly, without a helper. */
+/*
+ * The current task, and fields of a task. A typed pointer lets the verifier
+ * allow a direct read, without a helper (bpf_get_current_task_btf: v5.11,
+ * 3ca1032ab7ab); objects for older kernels are built with CLEW_V5_10.
+ */
+#ifdef CLEW_V5_10
+#define PEEK(p, ...) BPF_CORE_READ(p, __VA_ARGS__)
+#else
+#define PEEK(p, ...) ___arrow(p, __VA_ARGS__)
+#endif
+
 static __always_inline struct task_struct *current_task(void)
 {
+#ifdef CLEW_V5_10
+	return (struct task_struct *)bpf_get_current_task();
+#else
 	return (struct task_struct *)bpf_get_current_task_btf();
+#endif
 }
 
 /*
@@ -102,25 +116,33 @@ static __always_inline bool overlay_upper(struct inode *i)
 		v_;                                                                                \
 	})
 
-/* bpf_task_pt_regs since v5.15, dd6e10fbd9fb: the oldest kernel these programs load on. */
+/*
+ * The registers of user mode lie at the end of the kernel's stack
+ * (bpf_task_pt_regs: v5.15, dd6e10fbd9fb). Older kernels of the distributions
+ * have stacks of 16 KiB on both architectures.
+ */
 static __always_inline struct pt_regs *task_regs(struct task_struct *t)
 {
+#ifdef CLEW_V5_10
+	return BPF_CORE_READ(t, stack) + 16384 - bpf_core_type_size(struct pt_regs);
+#else
 	return (struct pt_regs *)bpf_task_pt_regs(t);
+#endif
 }
 
 /* System call arguments as they still lie in the saved registers at exit. */
 #if defined(__TARGET_ARCH_x86)
-#define regs_arg0(r) ((u64)(r)->di)
-#define regs_arg1(r) ((u64)(r)->si)
-#define regs_arg2(r) ((u64)(r)->dx)
-#define regs_arg3(r) ((u64)(r)->r10)
-#define regs_arg4(r) ((u64)(r)->r8)
+#define regs_arg0(r) ((u64)PEEK(r, di))
+#define regs_arg1(r) ((u64)PEEK(r, si))
+#define regs_arg2(r) ((u64)PEEK(r, dx))
+#define regs_arg3(r) ((u64)PEEK(r, r10))
+#define regs_arg4(r) ((u64)PEEK(r, r8))
 #else
-#define regs_arg0(r) ((u64)(r)->orig_x0)
-#define regs_arg1(r) ((u64)(r)->regs[1])
-#define regs_arg2(r) ((u64)(r)->regs[2])
-#define regs_arg3(r) ((u64)(r)->regs[3])
-#define regs_arg4(r) ((u64)(r)->regs[4])
+#define regs_arg0(r) ((u64)PEEK(r, orig_x0))
+#define regs_arg1(r) ((u64)PEEK(r, regs[1]))
+#define regs_arg2(r) ((u64)PEEK(r, regs[2]))
+#define regs_arg3(r) ((u64)PEEK(r, regs[3]))
+#define regs_arg4(r) ((u64)PEEK(r, regs[4]))
 #endif
 
 /* sk_protocol: u16 of its own since v5.6, bf9765145b85; a bit field before. */

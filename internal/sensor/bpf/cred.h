@@ -25,7 +25,7 @@ static __always_inline int report_cred(struct rec_ids *before, struct rec_ids *a
 	p = the_plan();
 	if (!p || p->mode[REC_CRED] == PLAN_OFF)
 		return fate(REC_CRED, FATE_FILTERED);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(REC_CRED, FATE_SCRATCH_BUSY);
 	s->off = sizeof(*r);

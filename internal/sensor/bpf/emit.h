@@ -14,7 +14,11 @@
  * every call (global functions with memory arguments: v5.13, e5069b9c23b3).
  * Its pointers may therefore be NULL as far as the verifier knows.
  */
+#ifdef CLEW_V5_10
+#define SUBPROG static __noinline __attribute__((unused))
+#else
 #define SUBPROG __noinline __attribute__((weak))
+#endif
 
 /*
  * A place in the scratch buffer. Masked in the instruction before its use:
@@ -106,32 +110,32 @@ static __always_inline struct cgroup *task_cgroup(struct task_struct *t)
 /* Fills all of a header but kind and size, from a task. */
 static __always_inline void fill_hdr(struct rec_hdr *h, struct task_struct *t)
 {
-	const struct cred *c = t->cred;
+	const struct cred *c = PEEK(t, cred);
 
 	h->ts = bpf_ktime_get_boot_ns();
-	h->start = t->group_leader->start_boottime;
-	h->tgid = t->tgid;
-	h->tid = t->pid;
-	h->ppid = t->real_parent->tgid;
+	h->start = PEEK(t, group_leader, start_boottime);
+	h->tgid = PEEK(t, tgid);
+	h->tid = PEEK(t, pid);
+	h->ppid = PEEK(t, real_parent, tgid);
 	h->sid = BPF_CORE_READ(t, signal, pids[3], numbers[0].nr);
-	h->uid = c->uid.val;
-	h->gid = c->gid.val;
-	h->euid = c->euid.val;
-	h->egid = c->egid.val;
-	h->fsuid = c->fsuid.val;
-	h->fsgid = c->fsgid.val;
+	h->uid = PEEK(c, uid.val);
+	h->gid = PEEK(c, gid.val);
+	h->euid = PEEK(c, euid.val);
+	h->egid = PEEK(c, egid.val);
+	h->fsuid = PEEK(c, fsuid.val);
+	h->fsgid = PEEK(c, fsgid.val);
 	h->auid = -1;
 	h->ses = -1;
 	if (bpf_core_field_exists(t->loginuid)) {
-		h->auid = t->loginuid.val;
-		h->ses = t->sessionid;
+		h->auid = PEEK(t, loginuid.val);
+		h->ses = PEEK(t, sessionid);
 	}
 	h->cgroup_id = BPF_CORE_READ(task_cgroup(t), kn, id);
 	h->mntns = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
 	h->netns = BPF_CORE_READ(t, nsproxy, net_ns, ns.inum);
 	h->cpu = bpf_get_smp_processor_id();
 	h->pad = 0;
-	h->flags = t->flags & PF_IO_WORKER ? RH_ASYNC : 0;
+	h->flags = PEEK(t, flags) & PF_IO_WORKER ? RH_ASYNC : 0;
 	bpf_probe_read_kernel(h->comm, sizeof(h->comm), t->comm);
 }
 
@@ -233,20 +237,22 @@ SUBPROG int put_kernel_str(struct scratch *s, struct rec_str *out, u64 from)
 SUBPROG u64 hash_tail(struct scratch *s, u32 off, u32 len)
 {
 	u64 h = 0xcbf29ce484222325ULL ^ len;
+	u32 words = len / 8;
+	u64 at, w;
 	u32 i;
 
 	if (!s)
 		return 1;
 	for (i = 0; i < 128; i++) {
-		u64 at = off + i * 8;
-		u32 left = len - i * 8;
-		u64 w;
-
-		if (i * 8 >= len)
+		if (i >= words)
 			break;
-		w = *(u64 *)AT(s, at);
-		if (left < 8)
-			w &= (1ULL << (left * 8)) - 1;
+		at = off + i * 8;
+		h = (h ^ *(u64 *)AT(s, at)) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 29;
+	}
+	if (i < 128 && len & 7) {
+		at = off + i * 8;
+		w = *(u64 *)AT(s, at) & ((1ULL << ((len & 7) * 8)) - 1);
 		h = (h ^ w) * 0x9e3779b97f4a7c15ULL;
 		h ^= h >> 29;
 	}

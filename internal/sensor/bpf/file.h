@@ -52,9 +52,9 @@ report_open(struct task_struct *t, struct file *f, struct open_args *a, long ret
 	struct scratch *s;
 	char first = 0;
 
-	if (is_self(t->tgid))
+	if (is_self(PEEK(t, tgid)))
 		return fate(REC_OPEN, FATE_SELF);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(REC_OPEN, FATE_SCRATCH_BUSY);
 	s->off = sizeof(*r);
@@ -102,7 +102,7 @@ static __noinline __attribute__((unused)) int send_canary(u64 nonce)
 
 	for (ring = 0; ring < 2; ring++) {
 		fate(REC_CANARY, FATE_SEEN);
-		s = take(t->pid);
+		s = take(PEEK(t, pid));
 		if (!s) {
 			fate(REC_CANARY, FATE_SCRATCH_BUSY);
 			continue;
@@ -129,9 +129,9 @@ static __noinline __attribute__((unused)) int report_object(u32 kind, u64 mnt, u
 	struct rec_fileop *r;
 	struct scratch *s;
 
-	if (is_self(t->tgid))
+	if (is_self(PEEK(t, tgid)))
 		return fate(kind, FATE_SELF);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(kind, FATE_SCRATCH_BUSY);
 	s->off = sizeof(*r);

@@ -112,9 +112,9 @@ report_meta(u32 kind, struct path *at, struct pending *a, struct extra *x, long 
 	if (p->mode[kind] == PLAN_FILTERED && !(a->flags & p->flags_any[kind]) &&
 	    (!(p->by_name & (1ULL << kind)) || !at_wanted(p, kind, at)))
 		return fate(kind, FATE_FILTERED);
-	if (is_self(t->tgid))
+	if (is_self(PEEK(t, tgid)))
 		return fate(kind, FATE_SELF);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(kind, FATE_SCRATCH_BUSY);
 	r = meta_begin(s, a, ret);
@@ -340,9 +340,9 @@ static __noinline __attribute__((unused)) int report_mount(u32 kind, struct moun
 
 	if (kind >= REC_KINDS)
 		return 0;
-	if (is_self(t->tgid))
+	if (is_self(PEEK(t, tgid)))
 		return fate(kind, FATE_SELF);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(kind, FATE_SCRATCH_BUSY);
 	r = (void *)s->buf;

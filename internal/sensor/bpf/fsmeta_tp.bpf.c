@@ -41,9 +41,9 @@ static __always_inline int observe_chdir(u64 path, s32 fd, long ret)
 	p = the_plan();
 	if (!p || p->mode[REC_CHDIR] == PLAN_OFF)
 		return fate(REC_CHDIR, FATE_FILTERED);
-	if (is_self(t->tgid))
+	if (is_self(PEEK(t, tgid)))
 		return fate(REC_CHDIR, FATE_SELF);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(REC_CHDIR, FATE_SCRATCH_BUSY);
 	a.opflags = RO_PATH_USER;

@@ -44,9 +44,9 @@ static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u6
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	if (family != AF_INET_ && family != AF_INET6_ && family != AF_UNIX_)
 		return fate(kind, FATE_FILTERED);
-	if (is_self(t->tgid))
+	if (is_self(PEEK(t, tgid)))
 		return fate(kind, FATE_SELF);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(kind, FATE_SCRATCH_BUSY);
 	s->off = sizeof(*r);

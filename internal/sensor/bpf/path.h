@@ -145,13 +145,13 @@ SUBPROG int fill_file(struct scratch *s, struct rec_file *f, u64 vfsmnt, u64 den
 /* The file behind a descriptor of the current task, or NULL. */
 static __always_inline struct file *fd_file(struct task_struct *t, u32 fd)
 {
-	struct fdtable *fdt = t->files->fdt;
+	struct fdtable *fdt = PEEK(t, files, fdt);
 	struct file **fds;
 	struct file *f = NULL;
 
-	if (fd >= fdt->max_fds)
+	if (fd >= PEEK(fdt, max_fds))
 		return NULL;
-	fds = fdt->fd;
+	fds = PEEK(fdt, fd);
 	bpf_probe_read_kernel(&f, sizeof(f), fds + fd);
 	return f;
 }

@@ -94,7 +94,7 @@ static __always_inline bool chrooted(struct task_struct *t)
 /* Namespaces, capabilities, terminal, cgroup, working directory. */
 static __always_inline void fill_proc(struct scratch *s, struct rec_proc *r, struct task_struct *t)
 {
-	const struct cred *c = t->cred;
+	const struct cred *c = PEEK(t, cred);
 	struct task_struct *up = BPF_CORE_READ(t, real_parent, group_leader);
 	struct pid *pid = BPF_CORE_READ(t, thread_pid);
 	struct tty_struct *tty;
@@ -104,7 +104,7 @@ static __always_inline void fill_proc(struct scratch *s, struct rec_proc *r, str
 
 	r->creator = BPF_CORE_READ(up, tgid);
 	r->creator_start = BPF_CORE_READ(up, start_boottime);
-	if (t->flags & PF_KTHREAD)
+	if (PEEK(t, flags) & PF_KTHREAD)
 		r->flags |= RP_KTHREAD;
 	if (chrooted(t))
 		r->flags |= RP_CHROOTED;
