@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh go|vm|web|soak|fuzz [TIME]|bench: one part of the tests.
+# test.sh go|vm|web|soak|fuzz [TIME [DIR…]]|bench: one part of the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,16 +30,20 @@ web)
 	;;
 soak)
 	CLEW_SOAK=1 go test -count=1 -timeout 60m -p 1 ./...
+	# What rules are read and evaluated by meets every text for a minute each.
+	"$0" fuzz 1m internal/secl internal/ruleset
 	;;
 fuzz)
 	# One target at a time: the go command takes no more, and each uses all
 	# processors.
 	time=${2:-30s}
+	shift $(($# > 2 ? 2 : $#))
+	[ $# -gt 0 ] || set -- cmd internal test tools
 	status=0
 	while read -r pkg target; do
 		echo "fuzz: $pkg $target"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$pkg" || status=1
-	done < <(grep -rhoE --include='*_test.go' --exclude-dir=node_modules -H '^func (Fuzz[A-Za-z0-9_]+)' cmd internal test tools |
+	done < <(grep -rhoE --include='*_test.go' --exclude-dir=node_modules -H '^func (Fuzz[A-Za-z0-9_]+)' "$@" |
 		sed -E 's|^(.*)/[^/]+:func (.*)$|./\1 \2|' | sort -u)
 	exit $status
 	;;
@@ -47,7 +51,7 @@ bench)
 	go test -run '^$' -bench . -benchmem ./...
 	;;
 *)
-	echo "usage: tools/test.sh go|vm|web|soak|fuzz [TIME]|bench" >&2
+	echo "usage: tools/test.sh go|vm|web|soak|fuzz [TIME [DIR…]]|bench" >&2
 	exit 2
 	;;
 esac

@@ -556,11 +556,11 @@ func TestIndex(t *testing.T) {
 
 func TestPlanSound(t *testing.T) {
 	plans := 0
-	for seed := range uint64(400) {
+	soak(t, 400, func(seed uint64) {
 		if filtered, matches := sound(t, generator{rand.New(rand.NewPCG(seed, 1))}); filtered && matches > 0 {
 			plans++
 		}
-	}
+	})
 	if plans < 40 {
 		t.Fatalf("only %d plans filtered anything and let a match through", plans)
 	}

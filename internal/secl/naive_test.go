@@ -1,13 +1,17 @@
 package secl
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/clewsec/clew/internal/secl/ast"
 	"github.com/clewsec/clew/internal/secl/check"
@@ -365,17 +369,35 @@ func agree(t *testing.T, env *Env[record, *node], g exprGen) (compiled bool, hel
 	return true, held
 }
 
+// TestNaive compares the compiler with the plain evaluator on random conditions
+// and events: some seconds, and where CLEW_SOAK is set two minutes, or as long
+// as it says. CLEW_SOAK_SEED is the first seed.
 func TestNaive(t *testing.T) {
 	env := testEnv(t)
-	compiled, held := 0, 0
-	const tries = 1200
-	for seed := range uint64(tries) {
+	first, err := strconv.ParseUint(cmp.Or(os.Getenv("CLEW_SOAK_SEED"), "0"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var long time.Duration
+	if v := os.Getenv("CLEW_SOAK"); v != "" {
+		if long, err = time.ParseDuration(v); err != nil {
+			long = 2 * time.Minute
+		}
+	}
+	const least = 1200
+	compiled, held, seed := 0, 0, first
+	for until := time.Now().Add(long); seed < first+least || time.Now().Before(until); seed++ {
 		c, h := agree(t, env, exprGen{rand.New(rand.NewPCG(seed, 3))})
 		if c {
 			compiled++
 			held += h
 		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
 	}
+	tries := int(seed - first)
+	t.Logf("%d seeds from %d on", tries, first)
 	if compiled < tries/2 || held < compiled || held > 19*compiled {
 		t.Errorf("%d of %d compiled, held %d times: the test says little", compiled, tries, held)
 	}
