@@ -17,9 +17,9 @@ var machines = []struct {
 	mode         Mode
 	tests        []string
 }{
-	{"6.1", "", Trampoline, []string{"TestKinds", "TestProbe"}},
-	{"newest", "", Trampoline, []string{"TestKinds"}},
-	{"6.1", "arm64", Tracepoint, []string{"TestKinds"}},
+	{"6.1", "", Trampoline, []string{"TestKinds", "TestKernKinds", "TestAttack", "TestProbe"}},
+	{"newest", "", Trampoline, []string{"TestKinds", "TestKernKinds"}},
+	{"6.1", "arm64", Tracepoint, []string{"TestKinds", "TestKernKinds"}},
 }
 
 // TestMachine runs tests in virtual machines with a distribution's kernels. The
@@ -39,6 +39,7 @@ func TestMachine(t *testing.T) {
 			cfg := vm.Config{
 				Kernel: m.kernel, Arch: m.arch, Env: []string{"CLEW_SENSOR_MODE=" + string(m.mode)}, Append: "no_timer_check",
 			}
+			withModule(t, &cfg)
 			out := vm.TestPackage(t, cfg, ".", "-test.run=^("+strings.Join(m.tests, "|")+")$")
 			for _, name := range m.tests {
 				if !strings.Contains(out, "--- PASS: "+name+" ") {
@@ -47,4 +48,21 @@ func TestMachine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withModule puts a module of the machine's kernel into it. The newest kernels
+// have theirs compressed, and the tests load what they find as it is.
+func withModule(t *testing.T, cfg *vm.Config) {
+	t.Helper()
+	if cfg.Kernel == "newest" {
+		return
+	}
+	module, err := vm.Module(t.Context(), vm.FindConfig{Name: cfg.Kernel, Arch: cfg.Arch}, "dummy")
+	if err != nil {
+		// The machine says so, too, where it cannot run at all.
+		t.Logf("nothing loads modules: %v", err)
+		return
+	}
+	cfg.Files = append(cfg.Files, module)
+	cfg.Env = append(cfg.Env, moduleEnv+"="+module)
 }

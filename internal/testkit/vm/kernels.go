@@ -247,36 +247,41 @@ func (a *apt) kernelPackage(ctx context.Context, pkgArch string) (string, error)
 	return "", fmt.Errorf("no kernel image below linux-image-cloud-%s", pkgArch)
 }
 
+// openApt prepares an apt state below tmp and reads a suite's package lists,
+// from the given mirror or the first that has them.
+func openApt(ctx context.Context, mirror, tmp, suite, pkgArch string) (*apt, error) {
+	mirrors := []string{mirror}
+	if mirror == "" {
+		var err error
+		if mirrors, err = debianMirrors(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var failed error
+	for _, mirror := range mirrors {
+		a, err := newApt(filepath.Join(tmp, "apt"), mirror, suite, pkgArch, debianKeyring())
+		if err == nil {
+			_, err = a.run(ctx, "apt-get", "update", "--error-on=any")
+		}
+		if err == nil {
+			return a, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, failed
+}
+
 // fetch downloads the newest kernel of a suite and a static busybox, and puts
 // them in dir. Nothing is there until all of it is.
 func fetch(ctx context.Context, cfg FindConfig, dir, suite, pkgArch string) error {
-	mirrors := []string{cfg.Mirror}
-	if cfg.Mirror == "" {
-		var err error
-		if mirrors, err = debianMirrors(ctx); err != nil {
-			return err
-		}
-	}
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".fetch-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	var a *apt
-	var failed error
-	for _, mirror := range mirrors {
-		a, err = newApt(filepath.Join(tmp, "apt"), mirror, suite, pkgArch, debianKeyring())
-		if err == nil {
-			_, err = a.run(ctx, "apt-get", "update", "--error-on=any")
-		}
-		if err == nil {
-			failed = nil
-			break
-		}
-		failed = errors.Join(failed, err)
-	}
-	if failed != nil {
-		return failed
+	a, err := openApt(ctx, cfg.Mirror, tmp, suite, pkgArch)
+	if err != nil {
+		return err
 	}
 	pkg, err := a.kernelPackage(ctx, pkgArch)
 	if err != nil {
