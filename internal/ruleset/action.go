@@ -49,9 +49,12 @@ type SetAction struct {
 	value, fallback *yaml.Node
 	expression      text
 	field           text
-	source          *secl.Value[eventT, Element]
-	constant        cell
-	variable        *variable
+	scopeField      text
+	// scope is the process id whose process gets the value.
+	scope    *secl.Value[eventT, Element]
+	source   *secl.Value[eventT, Element]
+	constant cell
+	variable *variable
 }
 
 // KillAction ends the process, container or control group.
@@ -217,7 +220,8 @@ func (r *reader) setAction(n *yaml.Node) *SetAction {
 		case "scope":
 			a.Scope = r.scope(v)
 		case "scope_field":
-			a.ScopeField = r.text(v, key).s
+			a.scopeField = r.text(v, key)
+			a.ScopeField = a.scopeField.s
 		case "size":
 			a.Size = int(r.int(v, key))
 			if a.Size <= 0 || a.Size > maxSetSize {

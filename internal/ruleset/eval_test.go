@@ -299,6 +299,47 @@ rules:
 	}
 }
 
+// TestScopeField holds that a variable can be that of another process which
+// the event knows, and that a value can be one element of a list.
+func TestScopeField(t *testing.T) {
+	set := loadRules(t, `
+rules:
+  - id: mark
+    silent: true
+    expression: signal.type == SIGKILL
+    actions:
+      - set: {name: killed, scope: process, scope_field: signal.pid, value: true}
+      - set: {name: first, field: "signal.target.file.hashes[0]"}
+      - set: {name: all, field: signal.target.file.hashes}
+  - {id: marked, expression: 'exit.code == 9 && ${process.killed}'}
+  - {id: first, expression: 'exit.code == 9 && ${first} == "sha256:a" && ${all.length} == 2'}
+`)
+	kill := build(t, `{kind: signal, lineage: [{exec: /bin/kill, pid: 7}], fields: {signal.type: 9, signal.target.pid: 8, signal.target.file.hashes: ["sha256:a", "md5:b"]}}`)
+	set.Eval(kill, nil)
+	exit := build(t, `{kind: exit, lineage: [{exec: /bin/x}], fields: {exit.code: 9}}`)
+	exit.Proc = kill.Target().Proc
+	if got := ids(set.Eval(exit, nil)); got != "marked first" {
+		t.Errorf("got %q", got)
+	}
+	exit.Proc = kill.Proc
+	if got := ids(set.Eval(exit, nil)); got != "first" {
+		t.Errorf("the sender: got %q", got)
+	}
+	schema, err := ruleset.NewSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, report, err := ruleset.Load(ruleset.Config{Schema: schema}, []ruleset.File{{Name: "t.policy", Data: []byte(`
+rules:
+  - {id: a, expression: exec.uid == 0, actions: [{set: {name: x, scope: process, scope_field: exec.comm, value: 1}}]}
+  - {id: b, expression: exec.uid == 0, actions: [{set: {name: y, scope: process, scope_field: open.flags, value: 1}}]}
+  - {id: c, expression: exec.uid == 0, actions: [{set: {name: z, field: "exec.uid[0]"}}]}
+`)}})
+	if err != nil || report.Count(ruleset.Failed) != 3 {
+		t.Errorf("%v %v", err, report.Problems)
+	}
+}
+
 func TestNoAllocations(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("rules:\n")

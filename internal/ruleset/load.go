@@ -502,6 +502,14 @@ func (l *loader) actions(d *ruleDef) {
 		if a.Log != nil {
 			l.log(d, env, a.Log, opt)
 		}
+		if a.Set != nil && a.Set.valid && a.Set.ScopeField != "" {
+			v, ps := secl.CompileValue(env, a.Set.ScopeField, opt)
+			note(a.Set.scopeField, ps)
+			if v != nil && v.Int == nil {
+				d.problems = append(d.problems, Problem{At: a.Set.scopeField.at, Rule: d.ID, Msg: "scope_field must be the id of a process, such as signal.pid"})
+			}
+			a.Set.scope = v
+		}
 		if a.Set == nil || !a.Set.valid || a.Set.value != nil {
 			continue
 		}

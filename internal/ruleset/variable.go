@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/clewsec/clew/internal/event"
@@ -301,11 +302,12 @@ func (l *loader) declare(a *SetAction, at Position) (*variable, error) {
 	case a.value != nil:
 		a.constant, v.typ, v.list, err = literal(a.value)
 	case a.Field != "":
-		f, ok := l.cfg.Schema.Field(a.Field)
+		name, index := element(a.Field)
+		f, ok := l.cfg.Schema.Field(name)
 		if !ok {
 			return nil, fmt.Errorf("set: unknown field %q", a.Field)
 		}
-		v.typ, v.list = f.Type, f.List
+		v.typ, v.list = f.Type, f.List && !index
 	default:
 		_, v.typ, v.list, err = literal(a.fallback)
 	}
@@ -337,11 +339,42 @@ func (l *loader) declare(a *SetAction, at Position) (*variable, error) {
 	return v, nil
 }
 
+// element takes a literal index off the name of a field.
+func element(name string) (base string, index bool) {
+	base, ok := strings.CutSuffix(name, "]")
+	if i := strings.LastIndexByte(base, '['); ok && i > 0 && digits(base[i+1:]) && i+1 < len(base) {
+		return base[:i], true
+	}
+	return name, false
+}
+
+// processOf finds a process by its id among those an event knows: its own, the
+// one it is about, and what is above them.
+func processOf(e *event.Event, pid int64) *event.Process {
+	known := [2]*event.Process{e.Proc, nil}
+	if t := e.Target(); t != nil {
+		known[1] = t.Proc
+	}
+	for _, p := range known {
+		for i := 0; p != nil && i < maxLineage; p, i = p.Parent, i+1 {
+			if int64(p.PID) == pid {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
 // run carries out a set action for an event.
 func (st *store) run(a *SetAction, c *evalCtx) {
 	p := c.Event.Proc
 	if p == nil {
 		p = &noProcess
+	}
+	if a.scope != nil {
+		if p = processOf(c.Event, a.scope.Int(c)); p == nil {
+			return
+		}
 	}
 	k, ok := st.key(a.variable, p)
 	if !ok {
