@@ -98,7 +98,7 @@ func (w *ruleWriter) path() string {
 
 func (w *ruleWriter) dir() string {
 	return w.from([]string{
-		"/etc/cron.d/*", "/home/*/.ssh/*", "/dev/shm/**", "/root/.ssh/*", "/etc/systemd/system/**", "/usr/bin/*", "/home/*/.bashrc",
+		"/etc/cron.d/*", "/home/*/.ssh/*", "/dev/shm/**", "/root/.ssh/*", "/etc/systemd/system/**", "/usr/local/bin/*", "/home/*/.bashrc",
 		"/tmp/**", "/proc/*/mem", "/var/tmp/**", "/var/log/*", "/var/spool/cron/**",
 	}, "/opt/app%d/**")
 }
@@ -149,9 +149,9 @@ func (w *ruleWriter) subject() string {
 	case n < 83:
 		return fmt.Sprintf(`open.file.name in [r"^%s", r"\.(%s|key|pem)$"]`, w.prog(), w.prog())
 	case n < 88:
-		return fmt.Sprintf(`connect.addr.port in [%d, %d]`, []int{443, 80, 22, 8080, 4444}[w.r.IntN(5)], 1024+w.r.IntN(60000))
+		return fmt.Sprintf(`connect.addr.port in [%d, %d]`, []int{4444, 8443, 3333, 22, 6667, 443, 9001, 8080, 1337, 53}[w.r.IntN(10)], 1024+w.r.IntN(60000))
 	case n < 92:
-		return fmt.Sprintf(`connect.addr.ip in [%d.%d.0.0/16, %s]`, w.r.IntN(200), w.r.IntN(256), w.pick("127.0.0.0/8", "10.0.0.0/8", "198.51.100.7", "203.0.113.0/24"))
+		return fmt.Sprintf(`connect.addr.ip in [%d.%d.0.0/16, %s]`, w.r.IntN(200), w.r.IntN(256), w.pick("127.0.0.0/8", "10.66.0.0/16", "198.51.100.7", "203.0.113.0/24"))
 	case n < 94:
 		return fmt.Sprintf(`bind.addr.port == %d`, 1024+w.r.IntN(60000))
 	case n < 96:
@@ -195,7 +195,7 @@ func (w *ruleWriter) more() string {
 	}
 }
 
-// expression writes one condition. One rule in thirty asks for its subject
+// expression writes one condition. One rule in fifty asks for its subject
 // alone.
 func (w *ruleWriter) expression() string {
 	e := w.subject()
@@ -203,9 +203,9 @@ func (w *ruleWriter) expression() string {
 	if kind == "open" && w.r.IntN(2) == 0 {
 		e += " && open.flags & (O_CREAT|O_RDWR|O_WRONLY) > 0"
 	}
-	if w.r.IntN(30) > 0 {
+	if w.r.IntN(50) > 0 {
 		e += " && " + w.more()
-		if w.r.IntN(2) == 0 && !strings.Contains(e, "[A]") {
+		if w.r.IntN(4) > 0 && !strings.Contains(e, "[A]") {
 			e += " && " + w.more()
 		}
 	}

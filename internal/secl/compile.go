@@ -161,6 +161,10 @@ func (k *compiler[E, N]) inSet(e *check.Expr) func(*Ctx[E, N]) bool {
 	}
 	if g := k.others(x); g != nil {
 		test := set.Match
+		if k.share != nil {
+			each := k.candidates(x)
+			return func(c *Ctx[E, N]) bool { return each(c, test) }
+		}
 		return func(c *Ctx[E, N]) bool { return g.any(c.Event, test) }
 	}
 	if x.Op == check.FieldOp && x.Index < 0 && len(set.Values) == 1 && len(set.Matchers) == 0 && !set.Fold() {

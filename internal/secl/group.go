@@ -26,11 +26,12 @@ type Group[E any, N comparable] struct {
 	access []Access
 	root   *netNode[E, N]
 	// gen numbers the events. An answer is in force if it has the number.
-	gen   uint32
-	stamp []uint32 // by symbol: the last event that had it
-	slots []*slot[E, N]
-	memo  []answer
-	texts []*text[E, N]
+	gen     uint32
+	stamp   []uint32 // by symbol: the last event that had it
+	slots   []*slot[E, N]
+	memo    []answer
+	texts   []*text[E, N]
+	sources []*source[E, N]
 	// hits are the conditions that were found, a bit each; of words that are
 	// not zero, full has a bit.
 	hits, full []uint64
@@ -55,8 +56,12 @@ type answer struct {
 // netNode is a place in the net: conditions that may hold whenever it is
 // reached, and places to go to from there by the symbols of some slots.
 type netNode[E any, N comparable] struct {
-	try   []int32
-	slots []*slot[E, N]
+	try []int32
+	// checked are conditions with what else they need, one after the other:
+	// its number, how many needs there are, and for each the number of its
+	// symbols and these. All are of slots that every event reads.
+	checked []uint32
+	slots   []*slot[E, N]
 	// Children by symbol: few in syms and kids, many in a map, those of the
 	// root in a table.
 	syms  []uint32
@@ -104,11 +109,13 @@ func NewGroup[E any, N comparable](programs []*Program[E, N]) *Group[E, N] {
 	g.stamp = make([]uint32, b.symbols)
 	g.access = make([]Access, len(programs))
 	g.root = b.node(items, true)
+	b.finish()
 	for i, p := range programs {
 		if a := &g.access[i]; len(a.Fields) == 1 && a.Fields[0] == "" {
 			*a = Access{}
 		}
 		k.env = p.env
+		b.k = k
 		m := k.cond(p.Expr)
 		if p.Register != "" {
 			m = k.bind(p.Root, m)
@@ -141,11 +148,17 @@ func (g *Group[E, N]) Next() {
 	for _, t := range g.texts {
 		t.gen = 0
 	}
+	for _, s := range g.sources {
+		s.gen = 0
+	}
 	g.gen = 1
 }
 
 // Find finds the conditions that may hold for the event.
 func (g *Group[E, N]) Find(c *Ctx[E, N]) {
+	for _, s := range g.root.slots {
+		g.read(s, c)
+	}
 	g.visit(g.root, c)
 }
 
@@ -187,6 +200,17 @@ func (g *Group[E, N]) visit(n *netNode[E, N], c *Ctx[E, N]) {
 	for _, i := range n.try {
 		g.hit(i)
 	}
+	for list := n.checked; len(list) > 0; {
+		cond, needs, met := list[0], list[1], true
+		for list = list[2:]; needs > 0; needs-- {
+			end := 1 + list[0]
+			met = met && g.hasAny(list[1:end])
+			list = list[end:]
+		}
+		if met {
+			g.hit(int32(cond))
+		}
+	}
 	for _, s := range n.slots {
 		for _, sym := range g.read(s, c) {
 			if k := n.kid(sym); k != nil {
@@ -194,6 +218,15 @@ func (g *Group[E, N]) visit(n *netNode[E, N], c *Ctx[E, N]) {
 			}
 		}
 	}
+}
+
+func (g *Group[E, N]) hasAny(symbols []uint32) bool {
+	for _, sym := range symbols {
+		if g.stamp[sym] == g.gen {
+			return true
+		}
+	}
+	return false
 }
 
 // read returns the symbols of the event in a slot.

@@ -60,6 +60,19 @@ func (k *compiler[E, N]) others(e *check.Expr) *Getters[*E] {
 
 // candidates iterates over the strings that comparisons look at.
 func (k *compiler[E, N]) candidates(e *check.Expr) func(*Ctx[E, N], func(string) bool) bool {
+	if k.share == nil {
+		return k.direct(e)
+	}
+	src := k.share.source(k, e)
+	if src == nil {
+		return k.direct(e)
+	}
+	g := k.share.b.g
+	return func(c *Ctx[E, N], yield func(string) bool) bool { return anyOf(g.values(src, c), yield) }
+}
+
+// direct iterates over them in the event.
+func (k *compiler[E, N]) direct(e *check.Expr) func(*Ctx[E, N], func(string) bool) bool {
 	if g := k.others(e); g != nil {
 		return func(c *Ctx[E, N], yield func(string) bool) bool { return g.any(c.Event, yield) }
 	}

@@ -43,8 +43,8 @@ const (
 	leafSize = 3
 	// evalCost is what the evaluation of a condition takes in the mean, ns,
 	// and openCost what a look at a slot that has been read takes.
-	evalCost = 30
-	openCost = 5
+	evalCost = 80
+	openCost = 8
 )
 
 // netBuilder makes the net of a group.
@@ -57,6 +57,7 @@ type netBuilder[E any, N comparable] struct {
 	uses    []float64 // by symbol: alternatives that need it
 	likely  []float64 // by symbol: the share of events that may have it
 	needs   map[*check.Expr]need
+	leaves  []leaf[E, N]
 	// budget bounds the size of the net.
 	budget int
 }
@@ -80,13 +81,34 @@ func (b *netBuilder[E, N]) slot(f form, x *check.Expr) *slot[E, N] {
 			}
 			s.number(v)
 		}
+	case !x.List && (f == numbered || f == flagged):
+		get := b.k.field(x).Get.Int
+		s.load = func(c *Ctx[E, N]) { s.number(get(c.Event)) }
 	case f == numbered, f == flagged:
 		each, note := b.k.ints(&read), s.number
 		s.load = func(c *Ctx[E, N]) { each(c, note) }
 	case f == networked:
 		each, note := b.k.nets(&read), s.network
 		s.load = func(c *Ctx[E, N]) { each(c, note) }
+	case !x.List && b.k.field(x).Get.Append == nil:
+		get := &b.k.field(x).Get
+		s.load = func(c *Ctx[E, N]) {
+			s.string(get.Str(c.Event))
+			if get.Others != nil {
+				for i := range get.Others(c.Event) {
+					s.string(get.Other(c.Event, i))
+				}
+			}
+		}
 	default:
+		if src := b.k.share.source(&b.k, &read); src != nil {
+			s.load = func(c *Ctx[E, N]) {
+				for _, v := range b.g.values(src, c) {
+					s.string(v)
+				}
+			}
+			break
+		}
 		each, note := b.k.candidates(&read), s.string
 		s.load = func(c *Ctx[E, N]) { each(c, note) }
 	}
@@ -110,12 +132,13 @@ func symbol[V comparable, E any, N comparable](b *netBuilder[E, N], s *slot[E, N
 	return sym
 }
 
-// text returns the symbol of a text that occurs in a string.
-func (b *netBuilder[E, N]) text(s *slot[E, N], t string) uint32 {
+// text returns the symbol of a text that must occur in a string.
+func (b *netBuilder[E, N]) text(s *slot[E, N], n match.Need) uint32 {
 	before := b.symbols
-	sym := symbol(b, s, &s.strs, t)
+	key := string('0'+rune(asInt(n.AnyCase)|asInt(n.Begin)<<1|asInt(n.End)<<2)) + n.Text
+	sym := symbol(b, s, &s.strs, key)
 	if b.symbols > before {
-		s.texts = append(s.texts, needle{text: t, sym: sym})
+		s.texts = append(s.texts, needle{Need: n, sym: sym})
 	}
 	return sym
 }
@@ -313,7 +336,7 @@ func (b *netBuilder[E, N]) needNets(e *check.Expr) need {
 	if x.Op != check.FieldOp || !b.simple(x) {
 		return need{}
 	}
-	var n need
+	n := need{exact: x.Register == ""}
 	s := b.slot(networked, x)
 	for _, p := range e.Nets {
 		n.symbols = append(n.symbols, symbol(b, s, &s.nets, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()).Masked()))
@@ -326,48 +349,41 @@ func (b *netBuilder[E, N]) needSet(e *check.Expr) need {
 	if !b.simple(x) || len(set.Values)+len(set.Matchers) > maxSymbols {
 		return need{}
 	}
-	n := need{exact: len(set.Matchers) == 0 && x.Register == ""}
-	type place struct {
-		form form
-		text string
+	n := need{exact: x.Register == ""}
+	// What is not exact after all still has its symbols.
+	note := func(f form, v string) {
+		s := b.slot(f, x)
+		n.symbols = append(n.symbols, symbol(b, s, &s.strs, v))
 	}
-	var places []place
 	for _, v := range set.Values {
 		if x.Field.Fold {
 			v = match.Lower(v)
 		} else if set.Fold() {
 			return need{}
 		}
-		places = append(places, place{exactly, v})
+		note(exactly, v)
 	}
 	for _, m := range set.Matchers {
-		dir := ""
 		if g, ok := m.(*match.Glob); ok {
-			dir = g.Dir()
-			base, has := g.Base()
-			if has && base != "" && strings.Count(dir, "/") < 3 {
-				places = append(places, place{named, base})
+			n.exact = false
+			dir := g.Dir()
+			if base, has := g.Base(); has && base != "" && strings.Count(dir, "/") < 3 {
+				note(named, base)
+				continue
+			}
+			if dir != "" {
+				note(below, dir)
 				continue
 			}
 		}
-		if dir != "" {
-			places = append(places, place{below, dir})
-			continue
-		}
-		texts := match.Needs(m)
+		texts, exact := match.Needs(m)
 		if len(texts) == 0 {
 			return need{}
 		}
+		n.exact = n.exact && exact
+		s := b.slot(holding, x)
 		for _, t := range texts {
-			places = append(places, place{holding, t})
-		}
-	}
-	for _, p := range places {
-		s := b.slot(p.form, x)
-		if p.form == holding {
-			n.symbols = append(n.symbols, b.text(s, p.text))
-		} else {
-			n.symbols = append(n.symbols, symbol(b, s, &s.strs, p.text))
+			n.symbols = append(n.symbols, b.text(s, t))
 		}
 	}
 	return n
@@ -522,13 +538,14 @@ func (b *netBuilder[E, N]) node(items []item, root bool) *netNode[E, N] {
 	chosen := b.choose(items, root)
 	buckets := map[uint32][]item{}
 	var syms []uint32
+	var left []item
 	for i, it := range items {
 		at := chosen[i]
 		if root {
 			b.describe(it, at)
 		}
 		if at < 0 {
-			n.try = append(n.try, it.cond)
+			left = append(left, it)
 			continue
 		}
 		rest := item{it.cond, slices.Delete(slices.Clone(it.needs), at, at+1)}
@@ -543,19 +560,15 @@ func (b *netBuilder[E, N]) node(items []item, root bool) *netNode[E, N] {
 			buckets[sym] = append(buckets[sym], rest)
 		}
 	}
-	n.try = unique(n.try)
+	b.leaves = append(b.leaves, leaf[E, N]{n, left})
 	slices.Sort(syms)
 	kids := make([]*netNode[E, N], len(syms))
 	for i, sym := range syms {
 		if in := buckets[sym]; len(in) > leafSize && b.budget >= len(in) {
 			kids[i] = b.node(in, false)
 		} else {
-			leaf := &netNode[E, N]{}
-			for _, it := range in {
-				leaf.try = append(leaf.try, it.cond)
-			}
-			leaf.try = unique(leaf.try)
-			kids[i] = leaf
+			kids[i] = &netNode[E, N]{}
+			b.leaves = append(b.leaves, leaf[E, N]{kids[i], in})
 		}
 	}
 	switch {
@@ -575,9 +588,38 @@ func (b *netBuilder[E, N]) node(items []item, root bool) *netNode[E, N] {
 	return n
 }
 
-func unique(list []int32) []int32 {
-	slices.Sort(list)
-	return slices.Clip(slices.Compact(list))
+// leaf is a node with the items that are at their end there.
+type leaf[E any, N comparable] struct {
+	node  *netNode[E, N]
+	items []item
+}
+
+// maxChecked is the longest need that is checked when a leaf is reached.
+const maxChecked = 8
+
+// finish writes down the conditions of the leaves. It comes last, when it is
+// known what every event reads.
+func (b *netBuilder[E, N]) finish() {
+	for _, l := range b.leaves {
+		for _, it := range l.items {
+			list := []uint32{uint32(it.cond), 0}
+			for _, n := range it.needs {
+				if len(n.symbols) > maxChecked || slices.ContainsFunc(n.symbols, func(sym uint32) bool { return !b.slotOf[sym].open }) {
+					continue
+				}
+				list[1]++
+				list = append(append(list, uint32(len(n.symbols))), n.symbols...)
+			}
+			if list[1] == 0 {
+				l.node.try = append(l.node.try, it.cond)
+			} else {
+				l.node.checked = append(l.node.checked, list...)
+			}
+		}
+		slices.Sort(l.node.try)
+		l.node.try = slices.Clip(slices.Compact(l.node.try))
+		l.node.checked = slices.Clip(l.node.checked)
+	}
 }
 
 // describe notes how a condition is found.

@@ -18,7 +18,9 @@ type sharer[E any, N comparable] struct {
 	of    map[*check.Expr]int32
 	kinds []shared[E, N]
 	texts map[string]*text[E, N]
-	key   []byte
+	// sources are those of fields, by name.
+	sources map[string]*source[E, N]
+	key     []byte
 }
 
 // shared is an expression that occurs at least once.
@@ -229,6 +231,28 @@ func (s *sharer[E, N]) text(f *Field[E, N]) func(*Ctx[E, N]) string {
 		}
 		return t.value
 	}
+}
+
+// source returns the source of a field that x is, nil where it is something
+// else, or reads what is built anew for each object.
+func (s *sharer[E, N]) source(k *compiler[E, N], x *check.Expr) *source[E, N] {
+	if x.Type != check.String || x.Register != "" || !s.b.simple(x) {
+		return nil
+	}
+	if f := k.field(x); f.Elem.Append != nil {
+		return nil
+	}
+	src := s.sources[x.Field.Name]
+	if src == nil {
+		src = &source[E, N]{each: k.direct(x)}
+		src.add = func(v string) bool { src.values = append(src.values, v); return false }
+		if s.sources == nil {
+			s.sources = map[string]*source[E, N]{}
+		}
+		s.sources[x.Field.Name] = src
+		s.b.g.sources = append(s.b.g.sources, src)
+	}
+	return src
 }
 
 // built visits the built values of objects, each in the memory of the one

@@ -37,9 +37,9 @@ type slot[E any, N comparable] struct {
 	strs map[string]uint32
 	nums map[int64]uint32
 	nets map[netip.Prefix]uint32
-	// all are the symbols of nets, by number, for an event's value that is
-	// more than one address.
-	all []uint32
+	// all are the networks, for an event's value that is more than one
+	// address.
+	all []netip.Prefix
 	// bits4 and bits6 are the lengths of the networks, descending.
 	bits4, bits6 []int
 	// lens has a bit for each length of a directory below 256.
@@ -62,9 +62,28 @@ type slot[E any, N comparable] struct {
 	open bool
 }
 
+// source reads the strings of a field once per event, whatever looks at them.
+type source[E any, N comparable] struct {
+	gen    uint32
+	values []string
+	each   func(*Ctx[E, N], func(string) bool) bool
+	add    func(string) bool
+}
+
+// values returns the strings that comparisons with a field look at. They are
+// good for this event.
+func (g *Group[E, N]) values(s *source[E, N], c *Ctx[E, N]) []string {
+	if s.gen != g.gen {
+		s.values = s.values[:0]
+		s.each(c, s.add)
+		s.gen = g.gen
+	}
+	return s.values
+}
+
 // needle is a text that is looked for in others.
 type needle struct {
-	text string
+	match.Need
 	at   int32 // where in it the three bytes are that it is found by
 	sym  uint32
 	next int32
@@ -79,7 +98,7 @@ func (s *slot[E, N]) note(sym uint32) {
 
 // cost estimates what reading it takes, in ns.
 func (s *slot[E, N]) cost() float64 {
-	c := map[form]float64{exactly: 20, below: 70, named: 25, holding: 90, numbered: 6, flagged: 6, networked: 60}[s.form]
+	c := map[form]float64{exactly: 35, below: 80, named: 35, holding: 150, numbered: 12, flagged: 12, networked: 120}[s.form]
 	switch {
 	case s.field.Iter != "":
 		c *= 8
@@ -121,7 +140,7 @@ func (s *slot[E, N]) seal() {
 			s.mask |= v
 		}
 	case networked:
-		for p, sym := range s.nets {
+		for p := range s.nets {
 			list := &s.bits6
 			if p.Addr().Is4() {
 				list = &s.bits4
@@ -129,9 +148,9 @@ func (s *slot[E, N]) seal() {
 			if !slices.Contains(*list, p.Bits()) {
 				*list = append(*list, p.Bits())
 			}
-			s.all = append(s.all, sym)
+			s.all = append(s.all, p)
 		}
-		slices.Sort(s.all)
+		slices.SortFunc(s.all, netip.Prefix.Compare)
 		slices.Sort(s.bits4)
 		slices.Sort(s.bits6)
 	case holding:
@@ -143,8 +162,8 @@ func (s *slot[E, N]) seal() {
 func (s *slot[E, N]) sealTexts() {
 	seen := make([]int32, 1<<gramBits)
 	for _, t := range s.texts {
-		for i := 0; i+3 <= len(t.text); i++ {
-			seen[gram(t.text, i)]++
+		for i := 0; i+3 <= len(t.Text); i++ {
+			seen[gram(t.Text, i)]++
 		}
 	}
 	table := func(bits int) ([]uint64, []int32) {
@@ -160,22 +179,22 @@ func (s *slot[E, N]) sealTexts() {
 	}
 	for i := range s.texts {
 		t := &s.texts[i]
-		if len(t.text) < 3 {
+		if len(t.Text) < 3 {
 			if s.pairs == nil {
 				s.pairs, s.pairHeads = table(pairBits)
 			}
-			add(s.pairs, s.pairHeads, pair(t.text, 0), i)
+			add(s.pairs, s.pairHeads, pair(t.Text, 0), i)
 			continue
 		}
-		for j := 1; j+3 <= len(t.text); j++ {
-			if seen[gram(t.text, j)] < seen[gram(t.text, int(t.at))] {
+		for j := 1; j+3 <= len(t.Text); j++ {
+			if seen[gram(t.Text, j)] < seen[gram(t.Text, int(t.at))] {
 				t.at = int32(j)
 			}
 		}
 		if s.grams == nil {
 			s.grams, s.heads = table(gramBits)
 		}
-		add(s.grams, s.heads, gram(t.text, int(t.at)), i)
+		add(s.grams, s.heads, gram(t.Text, int(t.at)), i)
 	}
 }
 
@@ -203,7 +222,12 @@ func (s *slot[E, N]) compare(v string, i int, chain int32) {
 	for chain >= 0 {
 		t := &s.texts[chain]
 		chain = t.next
-		if at := i - int(t.at); at >= 0 && at+len(t.text) <= len(v) && match.EqualFold(v[at:at+len(t.text)], t.text) {
+		at := i - int(t.at)
+		end := at + len(t.Text)
+		if at < 0 || end > len(v) || t.Begin && at > 0 || t.End && end < len(v) {
+			continue
+		}
+		if v[at:end] == t.Text || t.AnyCase && match.EqualFold(v[at:end], t.Text) {
 			s.note(t.sym)
 		}
 	}
@@ -270,8 +294,10 @@ func (s *slot[E, N]) network(p netip.Prefix) bool {
 	}
 	a := p.Addr().Unmap()
 	if !p.IsSingleIP() {
-		for _, sym := range s.all {
-			s.note(sym)
+		for _, n := range s.all {
+			if check.Overlap(n, p) {
+				s.note(s.nets[n])
+			}
 		}
 		return false
 	}

@@ -13,49 +13,79 @@ const MinNeed = 2
 // maxNeeds is how many alternatives are worth looking for.
 const maxNeeds = 64
 
-// Needs returns strings of which every string that m matches contains at least
-// one, whatever the case of its ASCII letters; the strings are in lower case.
-// It returns nil where there are no such strings of MinNeed bytes or more.
-func Needs(m Matcher) []string {
+// A Need is a text that must occur in a string.
+type Need struct {
+	Text string
+	// AnyCase tells that the case of ASCII letters does not count.
+	AnyCase bool
+	// Begin and End tell that it must stand there.
+	Begin, End bool
+}
+
+// Needs returns texts of which at least one occurs in every string that m
+// matches, none where there are no such texts of MinNeed bytes or more. They
+// are exact where m also matches every string in which one of them occurs.
+func Needs(m Matcher) (needs []Need, exact bool) {
 	switch m := m.(type) {
 	case *Pattern:
-		return longest(m.w.parts)
+		at := longest(m.w.parts)
+		last := len(m.w.parts) - 1
+		n := Need{Text: m.w.parts[at], AnyCase: m.w.fold, Begin: at == 0, End: at == last}
+		length := 0
+		for _, p := range m.w.parts {
+			length += len(p)
+		}
+		// One text, and nothing but stars about it.
+		return usable([]Need{n}), length == len(n.Text)
 	case *Glob:
 		t := strings.TrimSuffix(m.text, "**")
 		if strings.HasPrefix(t, "*") {
 			t = "/" + t
 		}
-		return longest(strings.Split(t, "*"))
+		parts := strings.Split(t, "*")
+		return usable([]Need{{Text: parts[longest(parts)]}}), false
 	case *Regexp:
+		var out []Need
+		if o := m.plain; o != nil {
+			for _, t := range o.list {
+				out = append(out, Need{Text: t, Begin: o.begin, End: o.end})
+			}
+			return usable(out), true
+		}
 		re, err := syntax.Parse(m.text, syntax.Perl)
 		if err != nil {
+			return nil, false
+		}
+		for _, t := range required(re) {
+			out = append(out, Need{Text: t, AnyCase: true})
+		}
+		return usable(out), false
+	}
+	return nil, false
+}
+
+// longest returns the place of the longest part.
+func longest(parts []string) int {
+	at := 0
+	for i, p := range parts {
+		if len(p) > len(parts[at]) {
+			at = i
+		}
+	}
+	return at
+}
+
+// usable returns none of some texts where one is too short.
+func usable(list []Need) []Need {
+	for _, n := range list {
+		if len(n.Text) < MinNeed {
 			return nil
 		}
-		return usable(required(re))
 	}
-	return nil
-}
-
-func longest(parts []string) []string {
-	best := ""
-	for _, p := range parts {
-		if len(p) > len(best) {
-			best = p
-		}
-	}
-	return usable([]string{best})
-}
-
-// usable makes strings lower case, and none of them where one is too short.
-func usable(list []string) []string {
-	if len(list) > maxNeeds || shortest(list) < MinNeed {
+	if len(list) > maxNeeds {
 		return nil
 	}
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = Lower(s)
-	}
-	return out
+	return list
 }
 
 // Lower returns s with its ASCII letters in lower case.

@@ -22,22 +22,39 @@ func TestNeeds(t *testing.T) {
 		m    match.Matcher
 		want string
 	}{
-		{re("^curl"), "curl"},
-		{re(".*(bash|curl).*"), "bash curl"},
-		{re(`\.(sh|key)$`), ".key .sh"},
+		{re("^curl"), "^curl!"},
+		{re(".*(bash|curl).*"), "bash! curl!"},
+		{re(`\.(sh|key)$`), ".key$! .sh$!"},
 		{re("x(foobar)+[0-9]"), "foobar"},
-		{re("(?i)WGET"), "wget"},
-		{re("(?i)disk"), "di"}, // s and k are also letters beyond ASCII
+		{re("(?i)WGET"), "WGET"},
+		{re("(?i)disk"), "DI"}, // s and k are also letters beyond ASCII
 		{re("(foo)*"), ""},
 		{re("foo|b"), ""},
 		{re("[a-z]+"), ""},
-		{pattern(t, "*/dev/TCP/*"), "/dev/tcp/"},
+		{pattern(t, "*/dev/TCP/*"), "/dev/TCP/!"},
+		{pattern(t, "ab*"), "^ab!"},
+		{pattern(t, "*ab"), "ab$!"},
+		{pattern(t, "*abc*d"), "abc"},
 		{pattern(t, "a*b"), ""},
 		{glob(t, "/*/*/tmp/.*/**"), "/tmp/."},
 		{glob(t, "/etc/**"), "/etc/"},
 		{glob(t, "**"), ""},
 	} {
-		got := match.Needs(tc.m)
+		list, exact := match.Needs(tc.m)
+		var got []string
+		for _, n := range list {
+			s := n.Text
+			if n.Begin {
+				s = "^" + s
+			}
+			if n.End {
+				s += "$"
+			}
+			if exact {
+				s += "!"
+			}
+			got = append(got, s)
+		}
 		slices.Sort(got)
 		if s := strings.Join(got, " "); s != tc.want {
 			t.Errorf("%s needs %q, want %q", match.Text(tc.m), s, tc.want)
@@ -80,6 +97,23 @@ func expression(r *rand.Rand, depth int) string {
 	}
 }
 
+// meets tells whether a string has what is needed.
+func meets(s string, n match.Need) bool {
+	t := n.Text
+	if n.AnyCase {
+		s, t = match.Lower(s), match.Lower(t)
+	}
+	switch {
+	case n.Begin && n.End:
+		return s == t
+	case n.Begin:
+		return strings.HasPrefix(s, t)
+	case n.End:
+		return strings.HasSuffix(s, t)
+	}
+	return strings.Contains(s, t)
+}
+
 // sameRegexp holds that an expression matches what the standard library says,
 // and that one of the strings it needs is in every match.
 func sameRegexp(t *testing.T, seed uint64) (plain, needs bool) {
@@ -94,17 +128,19 @@ func sameRegexp(t *testing.T, seed uint64) (plain, needs bool) {
 		text = "(?i)" + text
 	}
 	want := regexp.MustCompile(text)
-	list := match.Needs(m)
+	list, exact := match.Needs(m)
 	for range 30 {
 		var b strings.Builder
 		for range r.IntN(8) {
 			b.WriteString([]string{"a", "b", "k", "K", "\u212a", "s", "\u017f", "A", "\n", ".", "\xff", "é", "ab"}[r.IntN(13)])
 		}
 		s := b.String()
-		if got := m.Match(s); got != want.MatchString(s) {
+		got := m.Match(s)
+		if got != want.MatchString(s) {
 			t.Fatalf("seed %d: %s on %q: got %v", seed, text, s, got)
-		} else if got && len(list) > 0 && !slices.ContainsFunc(list, func(n string) bool { return strings.Contains(match.Lower(s), n) }) {
-			t.Fatalf("seed %d: %s matches %q without any of %q", seed, text, s, list)
+		}
+		if met := slices.ContainsFunc(list, func(n match.Need) bool { return meets(s, n) }); len(list) > 0 && (got && !met || met && !got && exact) {
+			t.Fatalf("seed %d: %s on %q: %v, with one of %+v (exact: %v): %v", seed, text, s, got, list, exact, met)
 		}
 	}
 	return match.IsPlain(m), len(list) > 0
