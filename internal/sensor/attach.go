@@ -175,6 +175,8 @@ var sockoptTrampolineHooks = []hook{
 var packetHooks = []hook{
 	{object: "packet", prog: "packet_egress", kinds: kinds{procRecKindREC_DNS, procRecKindREC_IMDS}},
 	{object: "packet", prog: "packet_ingress", kinds: kinds{procRecKindREC_DNS, procRecKindREC_IMDS}},
+	{object: "flow", prog: "flow_egress", kinds: kinds{procRecKindREC_FLOWS}},
+	{object: "flow", prog: "flow_ingress", kinds: kinds{procRecKindREC_FLOWS}},
 }
 
 // hooksFor lists the hooks of a mode.

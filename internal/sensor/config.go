@@ -54,6 +54,9 @@ type Config struct {
 	CriticalBytes, BulkBytes int
 	// EnvAllow are variables whose values are kept, beside the built-in list.
 	EnvAllow []string
+	// FlowInterval is how often flows are told while the plan wants them; ten
+	// seconds when 0.
+	FlowInterval time.Duration
 	// Log receives starts, stops and degradations. nil drops them.
 	Log *slog.Logger
 }

@@ -35,6 +35,7 @@ object cred_tr
 object packet -type rec_packet -type rec_packet_flag
 object sockopt_tp -type rec_socket -type rec_sockopt
 object sockopt_tr
+object flow -type flow_key -type flow -type flow_owner -type flow_fate
 
 # The names of the maps, cut as the kernel cuts them: rules can leave out what
 # the sensor itself does to them.

@@ -62,7 +62,7 @@ func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 			"kern": loadKern, "kern_tp": loadKern_tp, "kern_tr": loadKern_tr,
 		}
 	}
-	loaders["packet"] = loadPacket
+	loaders["packet"], loaders["flow"] = loadPacket, loadFlow
 	if mode == Trampoline {
 		loaders["sockopt_tr"] = loadSockopt_tr
 	} else {

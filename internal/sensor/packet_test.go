@@ -27,9 +27,20 @@ import (
 func inNet(t, keep *testing.T, f func(netns uint32)) {
 	t.Helper()
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var enter func()
+	enter = func() {
 		runtime.LockOSThread() // for good: the thread ends with its namespace
+		if unix.Gettid() == os.Getpid() {
+			// The first thread does not end, and /proc/self is what it shows.
+			defer runtime.UnlockOSThread()
+			other := make(chan struct{})
+			go func() {
+				defer close(other)
+				enter()
+			}()
+			<-other
+			return
+		}
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			t.Errorf("new network namespace: %v", err)
 			return
@@ -50,6 +61,10 @@ func inNet(t, keep *testing.T, f func(netns uint32)) {
 			return
 		}
 		f(uint32(st.Ino))
+	}
+	go func() {
+		defer close(done)
+		enter()
 	}()
 	<-done
 }

@@ -180,7 +180,7 @@ func kindChecks(mode Mode) (out []KindCheck) {
 	}
 	packets := sync.OnceValue(tryPackets)
 	have := func(h *hook) error {
-		if h.object == "packet" {
+		if h.object == "packet" || h.object == "flow" {
 			return packets()
 		}
 		if h.on != "" {
@@ -253,7 +253,7 @@ func kindChecks(mode Mode) (out []KindCheck) {
 func alwaysSeen(k event.Kind) bool {
 	switch k {
 	case event.KindFork, event.KindExec, event.KindExit, event.KindCgroupWrite, event.KindDNS, event.KindFailedDNS,
-		event.KindIMDS:
+		event.KindIMDS, event.KindNetworkFlowMonitor:
 		return true
 	}
 	return false

@@ -159,6 +159,7 @@ type stream struct {
 	fatesAt  int64
 
 	names *resolver
+	meter *flowMeter
 
 	pid  uint32
 	exe  unix.Stat_t     // our program
@@ -209,6 +210,7 @@ func (s *Sensor) Run(ctx context.Context, sink func(*event.StreamRecord) error) 
 
 	st := &stream{
 		s: s, sink: sink, run: s.cfg.Start.Run, dec: newDecoder(s.cfg.EnvAllow), canaries: make(map[uint64]uint8),
+		meter: newFlowMeter(s.cfg.FlowInterval),
 	}
 	st.dec.offset = wallOffset()
 	st.pid, st.self, st.ours = uint32(os.Getpid()), k.maps[procMapSelf], make(map[uint32]bool)
@@ -318,6 +320,11 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ring) error {
 		// Whatever was on a ring before this moment is read before any record
 		// younger than it is passed on.
 		watermark := bootNS()
+		if ended || st.meter.due(time.Now()) {
+			if err := st.flows(k); err != nil {
+				return err
+			}
+		}
 		for _, r := range []*ring{crit, bulk} {
 			if err := r.drain(st.take); err != nil {
 				return fmt.Errorf("sensor: read ring: %w", err)

@@ -11,10 +11,11 @@ import (
 // fateNames are the reasons as they appear in lost records and metrics. What
 // is no loss has none.
 var fateNames = map[procFate]string{
-	procFateFATE_SCRATCH_BUSY: "scratch_busy",
-	procFateFATE_TOO_BIG:      "record_too_big",
-	procFateFATE_NO_ENTRY:     "call_entry_missed",
-	procFateFATE_NO_FILE:      "descriptor_gone",
+	procFateFATE_SCRATCH_BUSY:             "scratch_busy",
+	procFateFATE_TOO_BIG:                  "record_too_big",
+	procFateFATE_NO_ENTRY:                 "call_entry_missed",
+	procFateFATE_NO_FILE:                  "descriptor_gone",
+	procFate(flowFlowFateFATE_TABLE_FULL): "flow_table_full",
 }
 
 // lossName names a fate that is a loss of a kind, "" if it is none.
