@@ -271,6 +271,13 @@ func attachTracepoint(id uint64, prog *ebpf.Program) (io.Closer, error) {
 		return nil, fmt.Errorf("open perf event: %w", err)
 	}
 	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: prog, Attach: ebpf.AttachPerfEvent})
+	if err != nil && before515() {
+		err = errors.Join(unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, prog.FD()),
+			unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0))
+		if err == nil {
+			return heldByEvent(fd), nil
+		}
+	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("attach: %w", err)
@@ -282,6 +289,12 @@ func attachTracepoint(id uint64, prog *ebpf.Program) (io.Closer, error) {
 	}
 	return &perfLink{perf: fd, l: l}, nil
 }
+
+// heldByEvent is a perf event that holds its program, as before v5.15
+// (b89fbfbb854c), which brought links for it: the program goes with the event.
+type heldByEvent int
+
+func (fd heldByEvent) Close() error { return unix.Close(int(fd)) }
 
 // closeAll takes programs off and closes what they were on.
 //

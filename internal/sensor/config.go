@@ -4,7 +4,8 @@
 // attaches programs, probes what this kernel allows, reads the rings, and
 // counts what was left out and why. It draws no conclusions.
 //
-// It needs Linux 5.15 with BTF, on amd64 or arm64. There are two ways to
+// It needs Linux 5.10 with BTF, on amd64 or arm64; before 5.15 it sees process
+// life, files, credentials and sockets only. There are two ways to
 // attach: trampolines, which see what the kernel has resolved, whoever asked;
 // and tracepoints, where those are refused, which see what the kernel opened
 // but for other calls only the name that the caller gave, no 32-bit system

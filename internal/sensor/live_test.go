@@ -115,7 +115,7 @@ func startWatch(t testing.TB, cfg Config) *watch {
 }
 
 // patience is a bound for failures only: the machine may be slow and busy.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // record waits for a record.
 func (w *watch) record(what string, match func(*event.StreamRecord) bool) *event.StreamRecord {

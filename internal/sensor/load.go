@@ -51,7 +51,11 @@ func cpus() (int, error) {
 
 const scratchSlots = 2 // SCRATCH_SLOTS in maps.h
 
+// specsFor gives the objects of a mode, as this kernel takes them.
 func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
+	if mode == Tracepoint && before515() {
+		return readSpecs(v510Objects)
+	}
 	loaders := map[string]func() (*ebpf.CollectionSpec, error){
 		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp, "fsmeta_tp": loadFsmeta_tp, "uring": loadUring,
 		"kern": loadKern, "kern_tp": loadKern_tp,
@@ -68,6 +72,10 @@ func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 	} else {
 		loaders["sockopt_tp"] = loadSockopt_tp
 	}
+	return readSpecs(loaders)
+}
+
+func readSpecs(loaders map[string]func() (*ebpf.CollectionSpec, error)) (map[string]*ebpf.CollectionSpec, error) {
 	specs := make(map[string]*ebpf.CollectionSpec, len(loaders))
 	for name, load := range loaders {
 		spec, err := load()
@@ -102,7 +110,7 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 			k.Close()
 		}
 	}()
-	if k.hooks, err = settle(hooksFor(mode), specs); err != nil {
+	if k.hooks, err = settle(built(hooksFor(mode), specs, k.missing), specs); err != nil {
 		return nil, err
 	}
 	if k.hooks, err = present(k.hooks, specs, k.missing); err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -125,8 +124,7 @@ func Probe() Report {
 	iter := check("process iterator", tryIterator())
 	tramp := check("trampolines", tryTrampolines())
 	calls := check("system call tracepoints", trySyscall("sys_exit_openat"))
-	// bpf_task_pt_regs, v5.15: the arguments of a call as it ends.
-	regs := check("system call arguments", features.HaveProgramHelper(ebpf.TracePoint, asm.FnTaskPtRegs))
+	regs := check("system call arguments", callArguments())
 	switch base := types && ring && life && iter; {
 	case base && tramp:
 		r.Mode = Trampoline
@@ -139,6 +137,9 @@ func Probe() Report {
 
 // tryTrampolines attaches to the function that opens files, by any of its names.
 func tryTrampolines() error {
+	if before515() {
+		return errors.New(needs515)
+	}
 	err := tryTracing(ebpf.AttachTraceFExit, "do_filp_open")
 	if err == nil {
 		return nil
@@ -162,7 +163,7 @@ func kindChecks(mode Mode) (out []KindCheck) {
 	hooks, missing := hooksFor(mode), map[string]string{}
 	if mode != "" {
 		if specs, err := specsFor(mode); err == nil {
-			if there, err := settle(hooks, specs); err == nil {
+			if there, err := settle(built(hooks, specs, missing), specs); err == nil {
 				hooks = there
 			}
 			if there, err := present(hooks, specs, missing); err == nil {
@@ -225,6 +226,8 @@ func kindChecks(mode Mode) (out []KindCheck) {
 		switch {
 		case mode == "":
 			c.Status, c.Reason = Impossible, "this kernel cannot be watched"
+		case found == 0 && len(absent) == 0 && before515():
+			c.Status, c.Reason = Impossible, needs515
 		case found == 0 && len(absent) == 0:
 			c.Status, c.Reason = Impossible, "this kernel was built without it"
 		case found == 0:

@@ -4,7 +4,10 @@ package sensor
 
 import (
 	"os"
+	"slices"
 	"testing"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/clewsec/clew/internal/event"
 )
@@ -52,6 +55,12 @@ func TestProbe(t *testing.T) {
 		if r.Mode == Tracepoint && !alwaysSeen(k) || notes[r.Mode][k] != "" {
 			want = Degraded
 		}
+		if before515() && !onOld(t, recKinds[kind]) {
+			if seen[k] != Impossible {
+				t.Errorf("%s is %s on a kernel that its programs are not built for", k, seen[k])
+			}
+			continue
+		}
 		if kernKind(k) {
 			// What these lack differs from kernel to kernel; modules may be all
 			// that does.
@@ -69,6 +78,49 @@ func TestProbe(t *testing.T) {
 	for _, k := range kindChecks("") {
 		if k.Status != Impossible {
 			t.Errorf("without a mode %s is %s", k.Kind, k.Status)
+		}
+	}
+}
+
+// onOld tells whether programs for kernels before v5.15 report one of these.
+func onOld(t *testing.T, recs []procRecKind) bool {
+	t.Helper()
+	specs, err := readSpecs(v510Objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range built(hooksFor(Tracepoint), specs, map[string]string{}) {
+		if slices.ContainsFunc(h.kinds, func(k procRecKind) bool { return slices.Contains(recs, k) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestV510 holds that what is built for old kernels has the programs and maps
+// of what it stands for.
+func TestV510(t *testing.T) {
+	now := map[string]func() (*ebpf.CollectionSpec, error){
+		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp, "fsmeta_tp": loadFsmeta_tp,
+	}
+	specs, err := readSpecs(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := readSpecs(v510Objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spec := range old {
+		for p := range specs[name].Programs {
+			if spec.Programs[p] == nil {
+				t.Errorf("%s has no program %s", name, p)
+			}
+		}
+		for m, want := range specs[name].Maps {
+			if got := spec.Maps[m]; got == nil || got.ValueSize != want.ValueSize || got.Type != want.Type {
+				t.Errorf("%s: map %s is %v, want %v", name, m, got, want)
+			}
 		}
 	}
 }

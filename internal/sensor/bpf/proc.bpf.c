@@ -152,7 +152,7 @@ int BPF_PROG(on_cgroup, struct cgroup *dst, const char *path, struct task_struct
 	/* of several hierarchies only the one that names the process's cgroup */
 	if (dst->root->hierarchy_id != BPF_CORE_READ(task_cgroup(task), root, hierarchy_id))
 		return fate(REC_CGROUP, FATE_FILTERED);
-	s = take(t->pid);
+	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(REC_CGROUP, FATE_SCRATCH_BUSY);
 	r = begin(s, sizeof(*r));
