@@ -34,7 +34,7 @@ rules:
   - id: log
     expression: exec.file.name == "id"
     actions:
-      - log: {level: warning, message: "pid ${process.pid} ran %{exec.file.path} with %{exec.argv} as %{process.user}: 100% of ${seen}"}
+      - log: {level: warning, message: "pid ${process.pid} ran ${exec.file.path} with %{exec.argv} as %{process.user}: 100% of ${seen}"}
       - log: {message: plain}
       - log: {message: never}
         filter: exec.uid == 0

@@ -106,7 +106,7 @@ func replace(n ast.Node, object string) ast.Node {
 // otherKinds are the kinds of event of the language that no Linux host has.
 // Rules on them are not wrong, they have nothing to see.
 var otherKinds = []string{
-	"create", "delete", "write", "create_key", "open_key", "set_key_value", "delete_key", "change_permission",
+	"create", "delete", "write", "create_key", "open_key", "set_key_value", "set", "delete_key", "change_permission",
 }
 
 // otherFields are fields of the language that no Linux host has, or has no
@@ -124,6 +124,9 @@ func (l *loader) otherField(name string) bool {
 		return false
 	}
 	name = strings.TrimSuffix(name, ".length")
+	if strings.HasPrefix(name, "open.registry.") {
+		return true
+	}
 	if slices.Contains(otherFields[""], name) {
 		return true
 	}

@@ -196,3 +196,24 @@ rules:
 		t.Errorf("got %s", got)
 	}
 }
+
+// TestElsewhere holds that rules on what exists on other systems only are left
+// out, not wrong.
+func TestElsewhere(t *testing.T) {
+	schema, err := ruleset.NewSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, expr := range []string{
+		`set.registry.key_path =~ "HKEY*"`, `open.registry.key_name == "x"`, `create.file.name == "x"`, `exec.cmdline =~ "*x*" && exec.uid == 0`,
+		`write.file.device_path == "x"`, `set_key_value.value_name == "x"`, `change_permission.new_sd != ""`, `rename.file.device_path == "x"`,
+	} {
+		_, report, err := ruleset.Load(ruleset.Config{Schema: schema}, []ruleset.File{{Name: "t.policy", Data: []byte("rules:\n  - id: r\n    expression: |-\n      " + expr + "\n")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Count(ruleset.Filtered) != 1 || report.Failed() {
+			t.Errorf("%s: %+v", expr, report.Problems)
+		}
+	}
+}

@@ -744,10 +744,13 @@ func (c *checker) interpolate(e *Expr, fields bool) *Expr {
 			out.Args = append(out.Args, &Expr{Op: Const, Type: String, Str: s[:i], Span: e.Span, Index: -1})
 		}
 		var v *Expr
-		if s[i] == '$' {
-			v = c.variable(e.Span, s[i+2:i+end])
+		// Where fields can stand a field is accepted in ${…}, too, as policies
+		// write it.
+		name := s[i+2 : i+end]
+		if s[i] == '$' && !(fields && c.isField(name)) {
+			v = c.variable(e.Span, name)
 		} else {
-			v = c.field(e.Span, s[i+2:i+end])
+			v = c.field(e.Span, name)
 		}
 		if v.Type == Invalid {
 			return v
@@ -757,6 +760,15 @@ func (c *checker) interpolate(e *Expr, fields bool) *Expr {
 		s = s[i+end+1:]
 	}
 	return out
+}
+
+// isField tells whether a name that is no variable is a field.
+func (c *checker) isField(name string) bool {
+	if _, ok := c.env.Variable(name); ok {
+		return false
+	}
+	_, ok := c.env.Field(name)
+	return ok
 }
 
 // set compiles literals against the value x.
