@@ -69,6 +69,24 @@ func BenchmarkPrograms(b *testing.B) {
 	}
 	b.Run("open/refused", func(b *testing.B) { measure(b, name); opens(b, unix.O_RDONLY) })
 	b.Run("open/reported", func(b *testing.B) { measure(b, name); opens(b, unix.O_WRONLY) })
+	bpfName := "kern_tp/exit_bpf"
+	if testMode() == Trampoline {
+		bpfName = "kern_tr/tr_bpf"
+	}
+	b.Run("bpf/refused", func(b *testing.B) {
+		m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer m.Close()
+		measure(b, bpfName)
+		var v uint64
+		for b.Loop() {
+			if err := m.Lookup(uint32(0), &v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	for _, prog := range []string{"proc/on_fork", "proc/on_exec", "proc/on_exit"} {
 		b.Run(filepath.Base(prog), func(b *testing.B) {
 			measure(b, prog)
