@@ -48,7 +48,7 @@ const maxLogMessage = 4 << 10
 // signals; a silent one asks, too.
 func (s *Set) Effects() []Effect { return s.effects }
 
-// act notes what a rule asks for; false where its rate does not allow it.
+// act notes what a rule that matched asks for.
 func (s *Set) act(e *entry) {
 	for i := range e.rule.Actions {
 		a := &e.rule.Actions[i]
