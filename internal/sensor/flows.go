@@ -175,6 +175,9 @@ func flowOf(k *flowFlowKey, now, before *flowFlow) event.Flow {
 
 // flows puts what was counted into what goes to the sink next.
 func (st *stream) flows(k *kernel) error {
+	if k.maps[flowMapFlows] == nil {
+		return nil // not built for this kernel
+	}
 	at := bootNS()
 	events, err := st.meter.read(k.maps[flowMapFlows], st.dec, at)
 	if err != nil {
