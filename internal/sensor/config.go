@@ -55,6 +55,8 @@ type Config struct {
 	CriticalBytes, BulkBytes int
 	// EnvAllow are variables whose values are kept, beside the built-in list.
 	EnvAllow []string
+	// DNSPorts are the ports of name servers, at most MaxDNSPorts; 53 when empty.
+	DNSPorts []uint16
 	// FlowInterval is how often flows are told while the plan wants them; ten
 	// seconds when 0.
 	FlowInterval time.Duration
@@ -83,6 +85,9 @@ const (
 	// clockStep is the least change of the wall clock that makes a record.
 	clockStep = time.Millisecond
 )
+
+// MaxDNSPorts is how many ports may be watched for names.
+const MaxDNSPorts = 4
 
 func ringSize(n, def int) uint32 {
 	if n <= 0 {

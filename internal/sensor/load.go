@@ -134,8 +134,9 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 			}
 		}
 		for name, value := range map[string]any{
-			procVarCfgAgentTgid: uint32(os.Getpid()),
-			procVarCfgWakeBytes: uint64(sizes[procMapBulk] / 4),
+			procVarCfgAgentTgid:  uint32(os.Getpid()),
+			procVarCfgWakeBytes:  uint64(sizes[procMapBulk] / 4),
+			packetVarCfgDnsPorts: dnsPorts(cfg.DNSPorts),
 		} {
 			if v := spec.Variables[name]; v != nil {
 				if err := v.Set(value); err != nil {
@@ -170,6 +171,13 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 		}
 	}
 	return k, nil
+}
+
+// dnsPorts fills up with zeros, which are no port.
+func dnsPorts(ports []uint16) (out [MaxDNSPorts]uint16) {
+	out[0] = 53
+	copy(out[:], ports)
+	return out
 }
 
 // load makes sure that programs are in the kernel: object name to programs.

@@ -222,12 +222,12 @@ func packetPlan() kfilter.Plan {
 // TestPackets has a test for each way a name is asked for, in network
 // namespaces of their own.
 func TestPackets(t *testing.T) {
-	w := startWatch(t, Config{Plan: packetPlan(), NotSelf: true})
+	w := startWatch(t, Config{Plan: packetPlan(), NotSelf: true, DNSPorts: []uint16{53, 5335}})
 	for _, x := range []struct {
 		name string
 		f    func(t *testing.T, w *watch, netns uint32)
 	}{
-		{"udp", testDNSUDP}, {"udp6", testDNSUDP6}, {"tcp", testDNSTCP}, {"unknown", testDNSUnknown},
+		{"udp", testDNSUDP}, {"udp6", testDNSUDP6}, {"port", testDNSPort}, {"tcp", testDNSTCP}, {"unknown", testDNSUnknown},
 		{"malformed", testDNSMalformed}, {"unconnected", testDNSUnconnected}, {"child", testDNSChild}, {"imds", testIMDS},
 	} {
 		keep := t
@@ -275,6 +275,14 @@ func testDNSUDP(t *testing.T, w *watch, netns uint32) {
 	if n := len(w.events(func(e *event.Event) bool { return e.DNS != nil && e.DNS.Network.DeviceNetns == netns })); n != 4 {
 		t.Errorf("%d events of two questions and two answers", n)
 	}
+}
+
+// testDNSPort asks a name server on another port that is watched.
+func testDNSPort(t *testing.T, w *watch, netns uint32) {
+	nameServer(t, "127.0.0.1:5335")
+	ask(t, "127.0.0.1:5335", query(t, 9, "port.example.", dnsmessage.TypeA))
+	checkActor(t, w.event(event.KindDNS, dnsIn(netns, false, "port.example")))
+	checkActor(t, w.event(event.KindDNS, dnsIn(netns, true, "port.example")))
 }
 
 func testDNSUDP6(t *testing.T, w *watch, netns uint32) {

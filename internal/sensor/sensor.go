@@ -52,6 +52,9 @@ func New(cfg Config) (*Sensor, error) {
 	default:
 		return nil, fmt.Errorf("sensor: unknown mode %q", cfg.Mode)
 	}
+	if len(cfg.DNSPorts) > MaxDNSPorts {
+		return nil, fmt.Errorf("sensor: %d ports of name servers, at most %d can be watched", len(cfg.DNSPorts), MaxDNSPorts)
+	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

@@ -463,6 +463,9 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := New(Config{Mode: "magic"}); err == nil {
 		t.Error("no error")
 	}
+	if _, err := New(Config{DNSPorts: make([]uint16, MaxDNSPorts+1)}); err == nil {
+		t.Error("no error of too many ports")
+	}
 }
 
 // TestChanged rewrites a path while the call that names it runs: what comes out

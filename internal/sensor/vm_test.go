@@ -17,9 +17,9 @@ var machines = []struct {
 	mode         Mode
 	tests        []string
 }{
-	{"6.1", "", Trampoline, []string{"TestKinds", "TestKernKinds", "TestAttack", "TestProbe"}},
-	{"newest", "", Trampoline, []string{"TestKinds", "TestKernKinds"}},
-	{"6.1", "arm64", Tracepoint, []string{"TestKinds", "TestKernKinds"}},
+	{"6.1", "", Trampoline, []string{"TestKinds", "TestKernKinds", "TestAttack", "TestProbe", "TestPackets", "TestSockets", "TestFlows"}},
+	{"newest", "", Trampoline, []string{"TestKinds", "TestKernKinds", "TestPackets", "TestSockets"}},
+	{"6.1", "arm64", Tracepoint, []string{"TestKinds", "TestKernKinds", "TestPackets", "TestSockets"}},
 }
 
 // TestMachine runs tests in virtual machines with a distribution's kernels. The
