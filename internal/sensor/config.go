@@ -1,5 +1,6 @@
 // Package sensor watches the Linux kernel with BPF and gives what it sees as
-// the stream: process life, files, sockets, credentials and cgroups, decoded,
+// the stream: process life, files, sockets, credentials and cgroups, and what
+// processes do to others, to memory and to the kernel, decoded,
 // scrubbed of secrets, in order of kernel time and numbered. It loads and
 // attaches programs, probes what this kernel allows, reads the rings, and
 // counts what was left out and why. It draws no conclusions.

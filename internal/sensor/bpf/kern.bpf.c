@@ -120,7 +120,7 @@ static __always_inline u64 given_parameters(void)
 #endif
 }
 
-/* Notes what the kernel says of a module, unless it has been noted. */
+/* Notes what the kernel says of a module, unless it goes because its start failed. */
 static __noinline int note_module(struct module *mod, u32 kind)
 {
 	static const struct module_note empty;
@@ -128,7 +128,11 @@ static __noinline int note_module(struct module *mod, u32 kind)
 	struct module_note *m;
 	long n;
 
-	if (bpf_map_update_elem(&modules, &id, &empty, BPF_NOEXIST))
+	m = bpf_map_lookup_elem(&modules, &id);
+	if (m && kind == REC_UNLOAD_MODULE && m->kind == REC_LOAD_MODULE)
+		return 0;
+	/* what else is left there is of a call whose end nobody watched */
+	if (bpf_map_update_elem(&modules, &id, &empty, BPF_ANY))
 		return 0;
 	m = bpf_map_lookup_elem(&modules, &id);
 	if (!m)

@@ -524,6 +524,8 @@ static __noinline int report_module(u32 kind, u64 text, u32 fd, long ret)
 	u32 n, off;
 
 	asm volatile("%0 &= 63" : "+r"(kind)); /* below REC_KINDS, for the verifier */
+	if (m && m->kind != kind)
+		m = NULL;
 	fate(kind, FATE_SEEN);
 	if (!m && !reported(ret))
 		return fate(kind, FATE_RESULT);
