@@ -11,12 +11,14 @@ import (
 
 // machines are where TestMachine runs the tests of the kinds: by trampolines,
 // which many development machines refuse, where they came to be what they are
-// and where functions have other names; and on another architecture.
+// and where functions have other names; on the oldest kernel, and on another
+// architecture.
 var machines = []struct {
 	kernel, arch string
 	mode         Mode
 	tests        []string
 }{
+	{"5.10", "", Tracepoint, []string{"TestKinds"}},
 	{"6.1", "", Trampoline, []string{"TestKinds", "TestKernKinds", "TestAttack", "TestProbe", "TestPackets", "TestSockets", "TestFlows"}},
 	{"newest", "", Trampoline, []string{"TestKinds", "TestKernKinds", "TestPackets", "TestSockets"}},
 	{"6.1", "arm64", Tracepoint, []string{"TestKinds", "TestKernKinds", "TestPackets", "TestSockets"}},
