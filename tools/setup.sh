@@ -143,6 +143,7 @@ test)
 	[ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
 	need bpftool bpftool
 	need qemu-system-x86_64 qemu-system-x86
+	need qemu-system-aarch64 qemu-system-arm
 	[ -x /bin/busybox ] || missing+=(busybox-static)
 	need cpio cpio
 	need xz xz-utils

@@ -842,7 +842,7 @@ type BPF struct {
 	ProgName       string  // Name of the program, at most 15 bytes.
 	ProgTag        string  // Digest of its instructions in hexadecimal.
 	ProgType       int64   // BPF_PROG_TYPE_KPROBE…
-	ProgAttachType int64   // BPF_TRACE_FENTRY…
+	ProgAttachType int64   // BPF_TRACE_FENTRY…, counted from 1 as its constants are; 0 for none.
 	ProgHelpers    []int64 // Numbers of the helper functions it calls.
 	Retval         int64   // Return value; negative error number.
 }
@@ -9337,7 +9337,7 @@ var EventFields = []Getter[Event]{
 	{Name: "bpf.prog.name", Type: TypeString, Label: "Program", Doc: "Name of the program, at most 15 bytes.", Kind: KindBPF, Max: 16, Str: func(x *Event) string { return x.BPF.ProgName }},
 	{Name: "bpf.prog.tag", Type: TypeString, Label: "Program tag", Doc: "Digest of its instructions in hexadecimal.", Kind: KindBPF, Weight: 1, Str: func(x *Event) string { return x.BPF.ProgTag }},
 	{Name: "bpf.prog.type", Type: TypeInt, Label: "Program type", Doc: "BPF_PROG_TYPE_KPROBE…", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.ProgType }},
-	{Name: "bpf.prog.attach_type", Type: TypeInt, Label: "Attach type", Doc: "BPF_TRACE_FENTRY…", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.ProgAttachType }},
+	{Name: "bpf.prog.attach_type", Type: TypeInt, Label: "Attach type", Doc: "BPF_TRACE_FENTRY…, counted from 1 as its constants are; 0 for none.", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.ProgAttachType }},
 	{Name: "bpf.prog.helpers", Type: TypeInts, Label: "Helpers", Doc: "Numbers of the helper functions it calls.", Kind: KindBPF, Weight: 1, Ints: func(x *Event) []int64 { return x.BPF.ProgHelpers }},
 	{Name: "bpf.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindBPF, Int: func(x *Event) int64 { return x.BPF.Retval }},
 	{Name: "load_module.name", Type: TypeString, Label: "Module", Doc: "Name of the module.", Kind: KindLoadModule, Str: func(x *Event) string { return x.LoadModule.Name }},

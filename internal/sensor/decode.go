@@ -501,7 +501,9 @@ func (d *decoder) fileop(rec *record, b []byte) bool {
 		ev.Open = &event.Open{File: file, Flags: int64(r.Flags), SyscallPath: given, Retval: ret}
 	case procRecKindREC_UNLINK:
 		ev = d.event(event.KindUnlink, &r.Hdr)
-		ev.Unlink = &event.Unlink{File: file, Flags: int64(r.Flags), SyscallPath: given, Retval: ret}
+		ev.Unlink = &event.Unlink{
+			File: file, Flags: int64(r.Flags), SyscallPath: given, SyscallDirfd: int64(r.Dirfd), Retval: ret,
+		}
 	case procRecKindREC_RMDIR:
 		ev = d.event(event.KindRmdir, &r.Hdr)
 		ev.Rmdir = &event.Rmdir{File: file, SyscallPath: given, Retval: ret}

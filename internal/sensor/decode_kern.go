@@ -84,7 +84,11 @@ func (d *decoder) bpf(rec *record, b []byte) bool {
 	e := &event.BPF{
 		Cmd: int64(r.Cmd), MapName: string(cstrBytes(r.MapName[:])), MapType: int64(r.MapType),
 		ProgName: string(cstrBytes(r.ProgName[:])), ProgType: int64(r.ProgType),
-		ProgAttachType: int64(r.AttachType), Retval: int64(r.Retval),
+		Retval: int64(r.Retval),
+	}
+	if r.ProgType != 0 {
+		// Rules count the kinds of attachment from 1, the kernel from 0.
+		e.ProgAttachType = int64(r.AttachType) + 1
 	}
 	if r.Tag != [8]uint8{} {
 		e.ProgTag = hex.EncodeToString(r.Tag[:])

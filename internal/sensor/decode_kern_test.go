@@ -95,7 +95,7 @@ func TestDecodeKern(t *testing.T) {
 		File: event.File{Path: "/lib/so", Inode: 3, PathSource: "kernel"}, Protection: 5, Flags: 2, Addr: 1 << 40, Len: 4096, Offset: 8192,
 	})
 	check("bpf", 0, func(e *event.Event) any { return e.BPF }, &event.BPF{
-		Cmd: 5, MapName: "mmmmmmmmmmmmmmmm", MapType: 4, ProgName: "p", ProgTag: "ab01000000000000", ProgType: 2, ProgAttachType: 3,
+		Cmd: 5, MapName: "mmmmmmmmmmmmmmmm", MapType: 4, ProgName: "p", ProgTag: "ab01000000000000", ProgType: 2, ProgAttachType: 4,
 		ProgHelpers: []int64{1, 5, 127, 192}, Retval: 7,
 	})
 	load := func(e *event.Event) any { return e.LoadModule }

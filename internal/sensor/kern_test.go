@@ -465,7 +465,9 @@ func testBPF(t *testing.T, w *watch) {
 		t.Errorf("%+v flags %#x", e.BPF, e.Flags)
 	}
 	e = of(progLoad, "clew_test_prog")
-	if e.BPF.ProgType != int64(ebpf.CGroupSKB) || e.BPF.ProgAttachType != int64(ebpf.AttachCGroupInetEgress) || e.BPF.ProgTag != tag || e.Flags != 0 {
+	// One more than the kernel's number, as BPF_CGROUP_INET_EGRESS in rules.
+	egress := int64(ebpf.AttachCGroupInetEgress) + 1
+	if e.BPF.ProgType != int64(ebpf.CGroupSKB) || e.BPF.ProgAttachType != egress || e.BPF.ProgTag != tag || e.Flags != 0 {
 		t.Errorf("%+v flags %#x, want tag %s", e.BPF, e.Flags, tag)
 	}
 	w.s.mu.Lock()

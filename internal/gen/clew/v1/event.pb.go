@@ -6404,7 +6404,7 @@ type BPF struct {
 	ProgTag string `protobuf:"bytes,5,opt,name=prog_tag,json=progTag,proto3" json:"prog_tag,omitempty"`
 	// BPF_PROG_TYPE_KPROBE…
 	ProgType int64 `protobuf:"varint,6,opt,name=prog_type,json=progType,proto3" json:"prog_type,omitempty"`
-	// BPF_TRACE_FENTRY…
+	// BPF_TRACE_FENTRY…, counted from 1 as its constants are; 0 for none.
 	ProgAttachType int64 `protobuf:"varint,7,opt,name=prog_attach_type,json=progAttachType,proto3" json:"prog_attach_type,omitempty"`
 	// Numbers of the helper functions it calls.
 	ProgHelpers []int64 `protobuf:"varint,8,rep,packed,name=prog_helpers,json=progHelpers,proto3" json:"prog_helpers,omitempty"`
