@@ -137,12 +137,14 @@ func writeDoctorJSON(w io.Writer, r *sensor.Report, silent []silentRule) error {
 
 func writeDoctorText(w io.Writer, r *sensor.Report, silent []silentRule) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	// The status is padded by hand: a line without a reason has one cell less,
+	// which would end the column for the lines around it.
 	line := func(name string, s sensor.Status, reason string) {
-		if reason == "" {
-			fmt.Fprintf(tw, "  %s\t%s\n", name, s)
-			return
+		status := string(s)
+		if reason != "" {
+			status = fmt.Sprintf("%-10s  %s", s, reason)
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\n", name, s, reason)
+		fmt.Fprintf(tw, "  %s\t%s\n", name, status)
 	}
 	if r.Mode == "" {
 		fmt.Fprintf(tw, "This host cannot be watched (kernel %s).\n", r.Kernel)

@@ -23,12 +23,12 @@ import (
 
 	"github.com/clewsec/clew/internal/control"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
+	"github.com/clewsec/clew/internal/sandbox"
 	"github.com/clewsec/clew/internal/server/api"
 	"github.com/clewsec/clew/internal/server/auth"
 	"github.com/clewsec/clew/internal/server/ingest"
 	"github.com/clewsec/clew/internal/server/live"
 	"github.com/clewsec/clew/internal/server/page"
-	"github.com/clewsec/clew/internal/sandbox"
 	"github.com/clewsec/clew/internal/store"
 	"github.com/clewsec/clew/internal/store/sqlite"
 )

@@ -154,7 +154,8 @@ struct rec_proc {
 	u32 cgroup_hier;
 	u64 cgroup_node; /* kernfs id of the directory that the path names */
 	struct rec_file exe;
-	struct rec_file script; /* exec: what the interpreter in exe runs, where the kernel showed it */
+	struct rec_file
+		script; /* exec: what the interpreter in exe runs, where the kernel showed it */
 	struct rec_str cgroup;
 	struct rec_str filename; /* exec: the kernel's copy of what was asked for */
 	struct rec_str interp; /* exec: what runs it; differs for scripts */
@@ -255,7 +256,8 @@ struct rec_net {
 };
 _Static_assert(sizeof(struct rec_net) == 168, "rec_net");
 
-/* rec_meta.op.flags of extended attributes: the name's namespace, so that the plan can ask for one. */
+/* rec_meta.op.flags of extended attributes: the name's namespace, so that the plan can ask for one.
+ */
 enum rec_xattr_ns {
 	RX_SECURITY = 1,
 	RX_SYSTEM = 2,
