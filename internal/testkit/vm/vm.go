@@ -260,8 +260,11 @@ func emulate(ctx context.Context, cfg Config, m machine, k Kernel, initrd, conso
 	// panic=-1 reboots at once and -no-reboot makes that an end, so that
 	// a broken guest costs no waiting.
 	line := fmt.Sprintf("console=%s panic=-1 oops=panic quiet %s %s", m.console, lsms, cfg.Append)
+	// One thread emulates all CPUs in turns. With a thread for each, a CPU may
+	// execute what another one has just patched over: kernels that patch
+	// themselves while they trace died of a breakpoint that was gone.
 	args := append(slices.Clone(m.args),
-		"-accel", "tcg", "-m", strconv.Itoa(cfg.MemoryMB), "-smp", strconv.Itoa(cfg.CPUs),
+		"-accel", "tcg,thread=single", "-m", strconv.Itoa(cfg.MemoryMB), "-smp", strconv.Itoa(cfg.CPUs),
 		"-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot",
 		"-kernel", k.Image, "-initrd", initrd, "-append", strings.TrimSpace(line))
 	if "/dev/"+m.console != m.output {
