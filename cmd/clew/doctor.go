@@ -83,12 +83,19 @@ func silentRules(r *sensor.Report, paths []string) ([]silentRule, error) {
 	return out, nil
 }
 
-// doctorCheck is one answer as JSON shows it.
-type doctorCheck struct {
-	Name   string `json:"name"`
-	Status string `json:"status"`
-	Reason string `json:"reason"`
-}
+// doctorFeature and doctorKind are the lists' items as JSON shows them.
+type (
+	doctorFeature struct {
+		Name   string `json:"name"`
+		Answer string `json:"answer"` // yes, no, unknown
+		Reason string `json:"reason"` // why not
+	}
+	doctorKind struct {
+		Kind   string `json:"kind"`
+		Status string `json:"status"` // ok, degraded, impossible
+		Reason string `json:"reason"` // what is missing
+	}
+)
 
 // missingKinds tells why events of a kind do not occur on a host; the empty
 // string for those that do.
@@ -117,18 +124,18 @@ func missingKinds(r *sensor.Report) func(event.Kind) string {
 
 func writeDoctorJSON(w io.Writer, r *sensor.Report, silent []silentRule) error {
 	doc := struct {
-		OK     bool          `json:"ok"`
-		Mode   string        `json:"mode"`
-		Kernel string        `json:"kernel"`
-		Checks []doctorCheck `json:"checks"`
-		Kinds  []doctorCheck `json:"kinds"`
-		Silent []silentRule  `json:"silentRules"` // that can never fire here
-	}{OK: r.Mode != "", Mode: string(r.Mode), Kernel: r.Kernel, Checks: []doctorCheck{}, Kinds: []doctorCheck{}, Silent: silent}
-	for _, c := range r.Checks {
-		doc.Checks = append(doc.Checks, doctorCheck{c.Name, string(c.Status), c.Reason})
+		OK       bool            `json:"ok"`
+		Mode     string          `json:"mode"` // trampoline, tracepoint; empty where nothing can be watched
+		Kernel   string          `json:"kernel"`
+		Features []doctorFeature `json:"features"`
+		Kinds    []doctorKind    `json:"kinds"`
+		Silent   []silentRule    `json:"silentRules"` // that can never fire here
+	}{OK: r.Mode != "", Mode: string(r.Mode), Kernel: r.Kernel, Features: []doctorFeature{}, Kinds: []doctorKind{}, Silent: silent}
+	for _, f := range r.Features {
+		doc.Features = append(doc.Features, doctorFeature{f.Name, string(f.Answer), f.Reason})
 	}
 	for _, k := range r.Kinds {
-		doc.Kinds = append(doc.Kinds, doctorCheck{k.Kind.String(), string(k.Status), k.Reason})
+		doc.Kinds = append(doc.Kinds, doctorKind{k.Kind.String(), string(k.Status), k.Reason})
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -139,10 +146,9 @@ func writeDoctorText(w io.Writer, r *sensor.Report, silent []silentRule) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	// The status is padded by hand: a line without a reason has one cell less,
 	// which would end the column for the lines around it.
-	line := func(name string, s sensor.Status, reason string) {
-		status := string(s)
+	line := func(name, status, reason string) {
 		if reason != "" {
-			status = fmt.Sprintf("%-10s  %s", s, reason)
+			status = fmt.Sprintf("%-10s  %s", status, reason)
 		}
 		fmt.Fprintf(tw, "  %s\t%s\n", name, status)
 	}
@@ -152,12 +158,12 @@ func writeDoctorText(w io.Writer, r *sensor.Report, silent []silentRule) error {
 		fmt.Fprintf(tw, "This host can be watched in %s mode (kernel %s).\n", r.Mode, r.Kernel)
 	}
 	fmt.Fprintln(tw, "\nThe kernel:")
-	for _, c := range r.Checks {
-		line(c.Name, c.Status, c.Reason)
+	for _, f := range r.Features {
+		line(f.Name, string(f.Answer), f.Reason)
 	}
 	fmt.Fprintln(tw, "\nKinds of event:")
 	for _, k := range r.Kinds {
-		line(k.Kind.String(), k.Status, k.Reason)
+		line(k.Kind.String(), string(k.Status), k.Reason)
 	}
 	fmt.Fprintln(tw, "\nRules that cannot fire here:")
 	for _, s := range silent {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,5 +56,41 @@ rules:
 	}
 	if strings.Contains(b.String(), "  here ") {
 		t.Errorf("a rule that can fire is named:\n%s", b.String())
+	}
+}
+
+// TestDoctorJSON holds the shape that programs read.
+func TestDoctorJSON(t *testing.T) {
+	r := &sensor.Report{
+		Mode: "tracepoint", Kernel: "6.1",
+		Features: []sensor.Feature{{Name: "trampolines", Answer: sensor.No, Reason: "refused"}, {Name: "ring buffer", Answer: sensor.Yes}},
+		Kinds:    []sensor.KindCheck{{Kind: event.KindOpen, Status: sensor.Degraded, Reason: "some"}, {Kind: event.KindExec, Status: sensor.OK}},
+	}
+	var b strings.Builder
+	if err := writeDoctorJSON(&b, r, []silentRule{{ID: "x", Reason: "y"}}); err != nil {
+		t.Fatal(err)
+	}
+	var compact strings.Builder
+	var doc any
+	if err := json.Unmarshal([]byte(b.String()), &doc); err != nil {
+		t.Fatal(err)
+	}
+	enc := json.NewEncoder(&compact)
+	if err := enc.Encode(doc); err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"features":[{"answer":"no","name":"trampolines","reason":"refused"},{"answer":"yes","name":"ring buffer","reason":""}],` +
+		`"kernel":"6.1","kinds":[{"kind":"open","reason":"some","status":"degraded"},{"kind":"exec","reason":"","status":"ok"}],` +
+		`"mode":"tracepoint","ok":true,"silentRules":[{"id":"x","reason":"y"}]}`
+	if got := strings.TrimSpace(compact.String()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	// Where nothing can be watched lists are empty, not null.
+	b.Reset()
+	if err := writeDoctorJSON(&b, &sensor.Report{}, []silentRule{}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), "null") {
+		t.Error(b.String())
 	}
 }

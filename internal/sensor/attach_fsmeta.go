@@ -180,7 +180,7 @@ var notes = map[Mode]map[event.Kind]string{
 		event.KindMount:       "where nothing was mounted, paths come from the caller's memory; 32-bit system calls are not seen",
 		event.KindUmount:      "paths come from the caller's memory; 32-bit system calls are not seen",
 		event.KindSetxattr:    "paths and names come from the caller's memory; 32-bit system calls and io_uring are not seen",
-		event.KindRemovexattr: "paths and names come from the caller's memory; 32-bit system calls and io_uring are not seen",
+		event.KindRemovexattr: "paths and names come from the caller's memory; 32-bit system calls are not seen",
 		event.KindUtimes:      "paths come from the caller's memory; 32-bit system calls are not seen",
 		event.KindChdir:       "32-bit system calls are not seen",
 	},

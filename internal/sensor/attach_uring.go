@@ -64,6 +64,15 @@ var byUring = map[event.Kind]bool{
 	event.KindMkdir: true, event.KindLink: true, event.KindSymlink: true,
 }
 
+// uringDoes are the kinds that io_uring has a request for, on some kernel
+// (include/uapi/linux/io_uring.h): modes and owners are not among them.
+var uringDoes = map[event.Kind]bool{
+	event.KindOpen: true, event.KindUnlink: true, event.KindRmdir: true, event.KindRename: true,
+	event.KindMkdir: true, event.KindLink: true, event.KindSymlink: true, event.KindSetxattr: true,
+	event.KindSplice: true, event.KindConnect: true, event.KindAccept: true, event.KindBind: true,
+	event.KindSocket: true, event.KindSetsockopt: true,
+}
+
 // seesUring tells whether requests are seen from submission to completion.
 func seesUring(hooks []hook) bool {
 	n := 0

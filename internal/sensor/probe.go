@@ -48,10 +48,13 @@ func brief(err error) error {
 	return err
 }
 
+// errTracefs says that system calls' tracepoints could not be looked up.
+var errTracefs = errors.New("tracepoints cannot be looked up")
+
 func trySyscall(name string) error {
 	t, err := openTracefs()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errTracefs, err)
 	}
 	defer t.Close()
 	id, err := t.id("syscalls", name)
@@ -109,12 +112,9 @@ func Probe() Report {
 	if err := unix.Uname(&u); err == nil {
 		r.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
+	privileged := mayAsk()
 	check := func(name string, err error) bool {
-		c := Check{Name: name, Status: OK}
-		if err != nil {
-			c.Status, c.Reason = Impossible, err.Error()
-		}
-		r.Checks = append(r.Checks, c)
+		r.Features = append(r.Features, asked(name, err, privileged))
 		return err == nil
 	}
 	_, err := btf.LoadKernelSpec()
@@ -133,6 +133,35 @@ func Probe() Report {
 	}
 	r.Kinds = kindChecks(r.Mode)
 	return r
+}
+
+// mayAsk tells whether this process may ask the kernel for programs at all. If
+// not, a refusal says nothing of the kernel.
+func mayAsk() bool {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err == nil {
+		err = m.Close()
+	}
+	return !errors.Is(err, unix.EPERM)
+}
+
+// asked says what a trial tells of a feature. A trial that failed for want of
+// privileges, memory or descriptors, or because tracefs could not be opened,
+// tells nothing.
+func asked(name string, err error, privileged bool) Feature {
+	f := Feature{Name: name, Answer: Yes}
+	if err == nil {
+		return f
+	}
+	f.Answer, f.Reason = No, err.Error()
+	switch {
+	case !privileged && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)):
+		f.Answer, f.Reason = Unknown, "needs root: "+f.Reason
+	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.EINTR),
+		errors.Is(err, errTracefs):
+		f.Answer = Unknown
+	}
+	return f
 }
 
 // tryTrampolines attaches to the function that opens files, by any of its names.
@@ -197,9 +226,9 @@ func kindChecks(mode Mode) (out []KindCheck) {
 			continue
 		}
 		c := KindCheck{Kind: event.Kind(kind), Status: OK}
-		unseen := "32-bit system calls and io_uring are not seen"
-		if byUring[c.Kind] && seesUring(hooks) {
-			unseen = "32-bit system calls are not seen"
+		unseen := "32-bit system calls are not seen"
+		if uringDoes[c.Kind] && !(byUring[c.Kind] && seesUring(hooks)) {
+			unseen = "32-bit system calls and io_uring are not seen"
 		}
 		var absent []string
 		found := 0

@@ -3,11 +3,13 @@
 package sensor
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/clewsec/clew/internal/event"
 )
@@ -20,16 +22,16 @@ func TestProbe(t *testing.T) {
 	if n := len(ours(t)); n != fds {
 		t.Errorf("%d descriptors before, %d after", fds, n)
 	}
-	by := map[string]Status{}
-	for _, c := range r.Checks {
-		by[c.Name] = c.Status
-		if (c.Status == OK) != (c.Reason == "") {
-			t.Errorf("%+v", c)
+	by := map[string]Answer{}
+	for _, f := range r.Features {
+		by[f.Name] = f.Answer
+		if (f.Answer == Yes) != (f.Reason == "") {
+			t.Errorf("%+v", f)
 		}
-		t.Logf("%-24s %s %s", c.Name, c.Status, c.Reason)
+		t.Logf("%-24s %s %s", f.Name, f.Answer, f.Reason)
 	}
 	want := Tracepoint
-	if by["trampolines"] == OK {
+	if by["trampolines"] == Yes {
 		want = Trampoline
 	}
 	if r.Mode != want || r.Mode != pickMode() || r.Kernel == "" {
@@ -78,6 +80,29 @@ func TestProbe(t *testing.T) {
 	for _, k := range kindChecks("") {
 		if k.Status != Impossible {
 			t.Errorf("without a mode %s is %s", k.Kind, k.Status)
+		}
+	}
+}
+
+// TestAsked holds that a question which could not be asked is not answered
+// with no.
+func TestAsked(t *testing.T) {
+	for _, tt := range []struct {
+		err        error
+		privileged bool
+		want       Answer
+	}{
+		{nil, true, Yes},
+		{nil, false, Yes},
+		{unix.EPERM, true, No},
+		{fmt.Errorf("attach: %w", unix.EPERM), false, Unknown},
+		{ebpf.ErrNotSupported, false, No},
+		{fmt.Errorf("%w: %w", errTracefs, unix.EPERM), true, Unknown},
+		{unix.EMFILE, true, Unknown},
+	} {
+		f := asked("x", tt.err, tt.privileged)
+		if f.Name != "x" || f.Answer != tt.want || (f.Reason == "") != (tt.want == Yes) {
+			t.Errorf("%v, privileged %t: %+v, want %s", tt.err, tt.privileged, f, tt.want)
 		}
 	}
 }

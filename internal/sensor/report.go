@@ -5,19 +5,29 @@ import "github.com/clewsec/clew/internal/event"
 // A Status says how well something can be watched.
 type Status string
 
-// The statuses. Unknown means that the question itself could not be asked.
+// The statuses.
 const (
 	OK         Status = "ok"
 	Degraded   Status = "degraded"
 	Impossible Status = "impossible"
-	Unknown    Status = "unknown"
 )
 
-// A Check is the answer to one question about this kernel.
-type Check struct {
+// An Answer says whether this kernel has something.
+type Answer string
+
+// The answers. Unknown means that the question itself could not be asked.
+const (
+	Yes     Answer = "yes"
+	No      Answer = "no"
+	Unknown Answer = "unknown"
+)
+
+// A Feature is something of the kernel that watching it takes, and whether it
+// is there.
+type Feature struct {
 	Name   string
-	Status Status
-	Reason string // in words, empty when all is well
+	Answer Answer
+	Reason string // in words, empty when it is there
 }
 
 // A KindCheck says how well one kind of event can be watched in the mode that
@@ -30,10 +40,10 @@ type KindCheck struct {
 
 // A Report says what this kernel lets us watch, by trying.
 type Report struct {
-	Mode   Mode // what Auto would choose, empty if nothing can be watched
-	Kernel string
-	Checks []Check
-	Kinds  []KindCheck
+	Mode     Mode // what Auto would choose, empty if nothing can be watched
+	Kernel   string
+	Features []Feature
+	Kinds    []KindCheck
 }
 
 // KindStats says what became of the observations of a kind.

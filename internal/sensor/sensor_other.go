@@ -32,5 +32,5 @@ func (*Sensor) Close() error { return nil }
 
 // Probe says that nothing can be watched.
 func Probe() Report {
-	return Report{Checks: []Check{{Name: "operating system", Status: Impossible, Reason: ErrNotSupported.Error()}}}
+	return Report{Features: []Feature{{Name: "operating system", Answer: No, Reason: ErrNotSupported.Error()}}}
 }
