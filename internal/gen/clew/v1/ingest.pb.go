@@ -350,12 +350,15 @@ func (x *Batch) GetAgentId() string {
 
 // Health is how the agent is, each few seconds.
 type Health struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SpoolRecords  uint64                 `protobuf:"varint,1,opt,name=spool_records,json=spoolRecords,proto3" json:"spool_records,omitempty"`
-	Lost          uint64                 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
-	RulesLoaded   int32                  `protobuf:"varint,3,opt,name=rules_loaded,json=rulesLoaded,proto3" json:"rules_loaded,omitempty"`
-	Rules         []*RuleState           `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
-	Done          bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"` // a replay has been spooled to its end
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	SpoolRecords uint64                 `protobuf:"varint,1,opt,name=spool_records,json=spoolRecords,proto3" json:"spool_records,omitempty"`
+	Lost         uint64                 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	RulesLoaded  int32                  `protobuf:"varint,3,opt,name=rules_loaded,json=rulesLoaded,proto3" json:"rules_loaded,omitempty"`
+	Rules        []*RuleState           `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	Done         bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"` // a replay has been spooled to its end
+	// What the agent counts, by the names of internal/metrics; not with every
+	// message.
+	Metrics       []*MetricSample `protobuf:"bytes,6,rep,name=metrics,proto3" json:"metrics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -425,6 +428,74 @@ func (x *Health) GetDone() bool {
 	return false
 }
 
+func (x *Health) GetMetrics() []*MetricSample {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+// MetricSample is a number that the agent's side of internal/metrics declares.
+type MetricSample struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Labels        []string               `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty"` // values, in the order of the declaration
+	Value         float64                `protobuf:"fixed64,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetricSample) Reset() {
+	*x = MetricSample{}
+	mi := &file_clew_v1_ingest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetricSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetricSample) ProtoMessage() {}
+
+func (x *MetricSample) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_ingest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetricSample.ProtoReflect.Descriptor instead.
+func (*MetricSample) Descriptor() ([]byte, []int) {
+	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MetricSample) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MetricSample) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *MetricSample) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 type RuleState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -441,7 +512,7 @@ type RuleState struct {
 
 func (x *RuleState) Reset() {
 	*x = RuleState{}
-	mi := &file_clew_v1_ingest_proto_msgTypes[4]
+	mi := &file_clew_v1_ingest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +524,7 @@ func (x *RuleState) String() string {
 func (*RuleState) ProtoMessage() {}
 
 func (x *RuleState) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_ingest_proto_msgTypes[4]
+	mi := &file_clew_v1_ingest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +537,7 @@ func (x *RuleState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleState.ProtoReflect.Descriptor instead.
 func (*RuleState) Descriptor() ([]byte, []int) {
-	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{4}
+	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RuleState) GetId() string {
@@ -538,7 +609,7 @@ type PushResponse struct {
 
 func (x *PushResponse) Reset() {
 	*x = PushResponse{}
-	mi := &file_clew_v1_ingest_proto_msgTypes[5]
+	mi := &file_clew_v1_ingest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +621,7 @@ func (x *PushResponse) String() string {
 func (*PushResponse) ProtoMessage() {}
 
 func (x *PushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_ingest_proto_msgTypes[5]
+	mi := &file_clew_v1_ingest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +634,7 @@ func (x *PushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushResponse.ProtoReflect.Descriptor instead.
 func (*PushResponse) Descriptor() ([]byte, []int) {
-	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{5}
+	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PushResponse) GetBody() isPushResponse_Body {
@@ -616,7 +687,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_clew_v1_ingest_proto_msgTypes[6]
+	mi := &file_clew_v1_ingest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +699,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_ingest_proto_msgTypes[6]
+	mi := &file_clew_v1_ingest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +712,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{6}
+	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Welcome) GetResendNodes() bool {
@@ -661,7 +732,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_clew_v1_ingest_proto_msgTypes[7]
+	mi := &file_clew_v1_ingest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +744,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_ingest_proto_msgTypes[7]
+	mi := &file_clew_v1_ingest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +757,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{7}
+	return file_clew_v1_ingest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ack) GetBatchId() string {
@@ -734,13 +805,18 @@ const file_clew_v1_ingest_proto_rawDesc = "" +
 	"\apayload\x18\x05 \x01(\fR\apayload\x12\x10\n" +
 	"\x03run\x18\x06 \x01(\x06R\x03run\x12\x1b\n" +
 	"\toffset_ns\x18\a \x01(\x03R\boffsetNs\x12\x19\n" +
-	"\bagent_id\x18\b \x01(\tR\aagentId\"\xa2\x01\n" +
+	"\bagent_id\x18\b \x01(\tR\aagentId\"\xd3\x01\n" +
 	"\x06Health\x12#\n" +
 	"\rspool_records\x18\x01 \x01(\x04R\fspoolRecords\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12!\n" +
 	"\frules_loaded\x18\x03 \x01(\x05R\vrulesLoaded\x12(\n" +
 	"\x05rules\x18\x04 \x03(\v2\x12.clew.v1.RuleStateR\x05rules\x12\x12\n" +
-	"\x04done\x18\x05 \x01(\bR\x04done\"\xc9\x01\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\x12/\n" +
+	"\ametrics\x18\x06 \x03(\v2\x15.clew.v1.MetricSampleR\ametrics\"P\n" +
+	"\fMetricSample\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06labels\x18\x02 \x03(\tR\x06labels\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\x01R\x05value\"\xc9\x01\n" +
 	"\tRuleState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
@@ -776,31 +852,33 @@ func file_clew_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_clew_v1_ingest_proto_rawDescData
 }
 
-var file_clew_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_clew_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_clew_v1_ingest_proto_goTypes = []any{
 	(*PushRequest)(nil),  // 0: clew.v1.PushRequest
 	(*Hello)(nil),        // 1: clew.v1.Hello
 	(*Batch)(nil),        // 2: clew.v1.Batch
 	(*Health)(nil),       // 3: clew.v1.Health
-	(*RuleState)(nil),    // 4: clew.v1.RuleState
-	(*PushResponse)(nil), // 5: clew.v1.PushResponse
-	(*Welcome)(nil),      // 6: clew.v1.Welcome
-	(*Ack)(nil),          // 7: clew.v1.Ack
+	(*MetricSample)(nil), // 4: clew.v1.MetricSample
+	(*RuleState)(nil),    // 5: clew.v1.RuleState
+	(*PushResponse)(nil), // 6: clew.v1.PushResponse
+	(*Welcome)(nil),      // 7: clew.v1.Welcome
+	(*Ack)(nil),          // 8: clew.v1.Ack
 }
 var file_clew_v1_ingest_proto_depIdxs = []int32{
 	1, // 0: clew.v1.PushRequest.hello:type_name -> clew.v1.Hello
 	2, // 1: clew.v1.PushRequest.batch:type_name -> clew.v1.Batch
 	3, // 2: clew.v1.PushRequest.health:type_name -> clew.v1.Health
-	4, // 3: clew.v1.Health.rules:type_name -> clew.v1.RuleState
-	6, // 4: clew.v1.PushResponse.welcome:type_name -> clew.v1.Welcome
-	7, // 5: clew.v1.PushResponse.ack:type_name -> clew.v1.Ack
-	0, // 6: clew.v1.IngestService.Push:input_type -> clew.v1.PushRequest
-	5, // 7: clew.v1.IngestService.Push:output_type -> clew.v1.PushResponse
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 3: clew.v1.Health.rules:type_name -> clew.v1.RuleState
+	4, // 4: clew.v1.Health.metrics:type_name -> clew.v1.MetricSample
+	7, // 5: clew.v1.PushResponse.welcome:type_name -> clew.v1.Welcome
+	8, // 6: clew.v1.PushResponse.ack:type_name -> clew.v1.Ack
+	0, // 7: clew.v1.IngestService.Push:input_type -> clew.v1.PushRequest
+	6, // 8: clew.v1.IngestService.Push:output_type -> clew.v1.PushResponse
+	8, // [8:9] is the sub-list for method output_type
+	7, // [7:8] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_clew_v1_ingest_proto_init() }
@@ -813,7 +891,7 @@ func file_clew_v1_ingest_proto_init() {
 		(*PushRequest_Batch)(nil),
 		(*PushRequest_Health)(nil),
 	}
-	file_clew_v1_ingest_proto_msgTypes[5].OneofWrappers = []any{
+	file_clew_v1_ingest_proto_msgTypes[6].OneofWrappers = []any{
 		(*PushResponse_Welcome)(nil),
 		(*PushResponse_Ack)(nil),
 	}
@@ -823,7 +901,7 @@ func file_clew_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clew_v1_ingest_proto_rawDesc), len(file_clew_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
