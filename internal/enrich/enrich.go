@@ -6,8 +6,8 @@ package enrich
 
 import (
 	"strconv"
-	"strings"
 
+	"github.com/clewsec/clew/internal/cgroup"
 	"github.com/clewsec/clew/internal/event"
 )
 
@@ -116,74 +116,8 @@ var filesOf = func() (of [event.NumKinds][]func(*event.Event) *event.File) {
 }()
 
 // Container finds a container's id, and who made its control group, in the
-// path of the control group. The shapes:
-//
-//	/docker/<64 hex>                                docker, cgroupfs
-//	/system.slice/docker-<64 hex>.scope             docker, systemd
-//	/kubepods/burstable/pod<uid>/<64 hex>           containerd or CRI-O, cgroupfs
-//	…/cri-containerd-<64 hex>.scope                 containerd, systemd
-//	…/crio-<64 hex>.scope                           CRI-O, systemd
-//	…/libpod-<64 hex>.scope                         podman
-//	/system.slice/<unit>.service                    systemd, no container
-//
-// The last 64 hex digits in the path win: containers nest.
-func Container(cgroup string) (id, manager string) {
-	rest := cgroup
-	for rest != "" {
-		var part string
-		i := strings.LastIndexByte(rest, '/')
-		part, rest = rest[i+1:], rest[:max(i, 0)]
-		name := strings.TrimSuffix(part, ".scope")
-		prefix, hex := "", name
-		if j := strings.LastIndexByte(name, '-'); j >= 0 {
-			prefix, hex = name[:j], name[j+1:]
-		}
-		if isContainerID(hex) {
-			return hex, managerOf(prefix, rest)
-		}
-		if i < 0 {
-			break
-		}
-	}
-	if strings.HasSuffix(cgroup, ".service") || strings.HasSuffix(cgroup, ".scope") || strings.HasSuffix(cgroup, ".slice") {
-		return "", "systemd"
-	}
-	return "", ""
-}
-
-func managerOf(prefix, parents string) string {
-	switch prefix {
-	case "docker":
-		return "docker"
-	case "cri-containerd":
-		return "containerd"
-	case "crio", "crio-conmon":
-		return "cri-o"
-	case "libpod", "libpod-conmon":
-		return "podman"
-	}
-	switch {
-	case strings.HasPrefix(parents, "/docker"):
-		return "docker"
-	case strings.Contains(parents, "kubepods"):
-		return "cri"
-	case strings.Contains(parents, "libpod"):
-		return "podman"
-	case strings.Contains(parents, "lxc"):
-		return "lxc"
-	}
-	return ""
-}
-
-func isContainerID(s string) bool {
-	if len(s) != 64 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
-			return false
-		}
-	}
-	return true
+// path of the control group.
+func Container(path string) (id, manager string) {
+	p := cgroup.Parse(path)
+	return p.ID, p.Manager
 }
