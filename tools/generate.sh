@@ -12,6 +12,7 @@ derived=(
 	internal/gen
 	proto/clew/v1/event.proto
 	docs/reference/fields.md
+	docs/reference/metrics.md
 	internal/sensor
 	internal/ruleset/ownmaps.txt
 	web/src/gen
@@ -36,6 +37,7 @@ before=
 
 run go run ./tools/schemagen
 run go run ./tools/protogen
+run go run ./tools/metricspage
 # Another patch release of the compiler may write other, equally good bytes.
 bpf_clang=19.1.7
 if [ -x internal/sensor/generate.sh ]; then
