@@ -42,6 +42,7 @@ and nothing else of the host.`,
 	f := cmd.Flags()
 	f.StringVar(&cfg.Data, "data", defaultData(), "data directory ($CLEW_DATA)")
 	f.StringVar(&cfg.Listen, "listen", defaultListen, "address of the page and the API; empty for none")
+	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics for Prometheus, without a login; empty for none")
 	f.StringArrayVar(&cfg.Hosts, "host", nil, "further host name the page is called by (may be repeated)")
 	f.DurationVar(&cfg.Retention, "retention", 30*24*time.Hour, "how long events are kept; 0 for ever")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -41,6 +41,7 @@ var never = []struct {
 	{"internal/pipeline", "internal/server", nil, "agent, replay and back-test compose the pipeline, it composes nobody"},
 	{"internal/sensor", "internal/ruleset", nil, "rules reach the kernel as a plan"},
 	{"internal/sensor", "internal/secl", nil, "rules reach the kernel as a plan"},
+	{"internal/metrics", "internal", nil, "what is counted is declared for both sides"},
 	{"internal/agent", "internal/server", nil, "an agent runs where there is no server"},
 	{"internal/agent", "internal/store", nil, "what an agent keeps is its spool"},
 	{"internal/agent", "web", nil, "an agent serves nothing"},

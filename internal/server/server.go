@@ -44,6 +44,9 @@ type Config struct {
 	Data    string   // data directory; server/ and run/ below it are the server's
 	Listen  string   // host:port of page and API; empty: local socket only
 	Hosts   []string // further host names the page is called by
+	// MetricsListen is where Prometheus finds /metrics, without a login; empty:
+	// nowhere.
+	MetricsListen string
 	Page    fs.FS    // files of the page; may be nil
 	Version string
 	Log     *slog.Logger
@@ -64,9 +67,12 @@ func (c *Config) Validate() error {
 	if c.Data == "" {
 		errs = append(errs, errors.New("no data directory"))
 	}
-	if c.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			errs = append(errs, fmt.Errorf("listen address %q: want HOST:PORT", c.Listen))
+	for _, addr := range []string{c.Listen, c.MetricsListen} {
+		if addr == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			errs = append(errs, fmt.Errorf("listen address %q: want HOST:PORT", addr))
 		}
 	}
 	return errors.Join(errs...)
@@ -74,9 +80,10 @@ func (c *Config) Validate() error {
 
 // A Server is one server. It is used once.
 type Server struct {
-	cfg   Config
-	ready chan struct{}
-	addr  string
+	cfg     Config
+	ready   chan struct{}
+	addr    string
+	metrics string
 }
 
 // New returns a server; it does nothing before Run.
@@ -99,6 +106,10 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // is none.
 func (s *Server) Addr() string { return s.addr }
 
+// MetricsAddr is the address of /metrics, once the server is ready; empty when
+// there is none.
+func (s *Server) MetricsAddr() string { return s.metrics }
+
 // stopTime is how long answers under way may take once the server is to stop.
 const stopTime = time.Second
 
@@ -112,11 +123,19 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	}
 	var tcp net.Listener
 	if cfg.Listen != "" {
-		if tcp, err = listenTCP(ctx, cfg.Listen); err != nil {
+		if tcp, err = listenTCP(ctx, cfg.Listen, "--listen"); err != nil {
 			return err
 		}
 		s.addr = tcp.Addr().String()
 		defer tcp.Close()
+	}
+	var scrape net.Listener
+	if cfg.MetricsListen != "" {
+		if scrape, err = listenTCP(ctx, cfg.MetricsListen, "--metrics-listen"); err != nil {
+			return err
+		}
+		s.metrics = scrape.Addr().String()
+		defer scrape.Close()
 	}
 	group, hasGroup := lookupGroup()
 	if !cfg.NoSandbox {
@@ -157,7 +176,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	return s.serve(ctx, p, tcp, auth.Local{UID: uint32(os.Getuid()), Group: group, HasGroup: hasGroup})
+	return s.serve(ctx, p, tcp, scrape, auth.Local{UID: uint32(os.Getuid()), Group: group, HasGroup: hasGroup})
 }
 
 // parts are what handlers share.
@@ -271,16 +290,16 @@ func dataError(err error) error {
 	return err
 }
 
-func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
+func listenTCP(ctx context.Context, addr, flag string) (net.Listener, error) {
 	var lc net.ListenConfig
 	// Landlock restricts plain TCP only.
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(ctx, "tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is taken by another program: choose another address with --listen", addr)
+		return nil, fmt.Errorf("%s is taken by another program: choose another address with %s", addr, flag)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s: this port is for root only: choose one above 1023 with --listen", addr)
+		return nil, fmt.Errorf("%s: this port is for root only: choose one above 1023 with %s", addr, flag)
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
@@ -307,7 +326,7 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 }
 
 // serve answers on all sockets until ctx ends.
-func (s *Server) serve(ctx context.Context, p *parts, tcp net.Listener, local auth.Local) error {
+func (s *Server) serve(ctx context.Context, p *parts, tcp, scrape net.Listener, local auth.Local) error {
 	cfg := s.cfg
 	guard := auth.New(auth.Config{Listen: cfg.Listen, Hosts: append([]string{s.addr}, cfg.Hosts...)}, p.control, cfg.Log)
 	in := ingest.New(ingest.Config{
@@ -365,6 +384,10 @@ func (s *Server) serve(ctx context.Context, p *parts, tcp net.Listener, local au
 	}}, inMux, nil)
 	if tcp != nil {
 		start(tcp, page.Headers(guard.CheckHost(s.remote(guard, apiMux))), nil)
+	}
+	if scrape != nil {
+		start(scrape, s.metricsHandler(p, in), nil)
+		cfg.Log.Info("metrics are served without a login", "url", "http://"+displayAddr(s.metrics)+"/metrics")
 	}
 	close(s.ready)
 	cfg.Log.Info("server ready", "listen", s.addr, "data", cfg.Data)

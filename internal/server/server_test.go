@@ -74,6 +74,7 @@ type fixture struct {
 	t      *testing.T
 	data   string
 	addr   string
+	scrape string // address of /metrics
 	client *client.Client
 	stop   func()
 }
@@ -96,7 +97,7 @@ func shortDir(t *testing.T) string {
 func start(t *testing.T, data string) *fixture {
 	t.Helper()
 	s, err := server.New(server.Config{
-		Data: data, Listen: "127.0.0.1:0", Hosts: []string{"clew.example"}, Page: fs.FS(files), Version: "test", Now: time.Now, NoSandbox: true,
+		Data: data, Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", Hosts: []string{"clew.example"}, Page: fs.FS(files), Version: "test", Now: time.Now, NoSandbox: true,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -113,7 +114,7 @@ func start(t *testing.T, data string) *fixture {
 	case <-time.After(patience):
 		t.Fatal("server is not ready in time")
 	}
-	f := &fixture{t: t, data: data, addr: s.Addr()}
+	f := &fixture{t: t, data: data, addr: s.Addr(), scrape: s.MetricsAddr()}
 	if f.client, err = client.New(client.Config{Data: data}); err != nil {
 		t.Fatal(err)
 	}

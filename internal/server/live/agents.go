@@ -81,6 +81,10 @@ func (a *Agents) Seen(id string, h *clewv1.Health) {
 	if old := s.Health; old != nil && len(h.Rules) == 0 {
 		h.Rules = old.Rules
 	}
+	// Its numbers come less often.
+	if old := s.Health; old != nil && len(h.Metrics) == 0 {
+		h.Metrics = old.Metrics
+	}
 	s.Health = h
 }
 
