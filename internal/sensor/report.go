@@ -1,6 +1,10 @@
 package sensor
 
-import "github.com/clewsec/clew/internal/event"
+import (
+	"time"
+
+	"github.com/clewsec/clew/internal/event"
+)
 
 // A Status says how well something can be watched.
 type Status string
@@ -68,4 +72,20 @@ type Stats struct {
 	Missing   map[string]string // places that could not be attached to, with the reason
 	Programs  int
 	Links     int
+	Rings     []RingStats // while it runs
+}
+
+// RingStats says how full a ring is, in bytes.
+type RingStats struct {
+	Name string // critical or bulk
+	Size uint64
+	Used uint64 // waits to be read
+	High uint64 // the most that waited when it was read, since the start
+}
+
+// ProgramStats says what a BPF program cost since it was loaded.
+type ProgramStats struct {
+	Name string // object/name
+	Runs uint64
+	Time time.Duration
 }

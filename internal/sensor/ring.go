@@ -26,6 +26,7 @@ type ring struct {
 	data             []byte // the buffer, mapped twice in a row
 	mask             uint64
 	file             *os.File
+	high             atomic.Uint64 // the most that waited at the begin of a drain
 }
 
 // Header of a record in a ring buffer (include/uapi/linux/bpf.h).
@@ -85,6 +86,9 @@ func (r *ring) Close() error {
 // until it returns.
 func (r *ring) drain(take func([]byte)) error {
 	cons := atomic.LoadUint64(r.consPos)
+	if waiting := atomic.LoadUint64(r.prodPos) - cons; waiting > r.high.Load() {
+		r.high.Store(waiting)
+	}
 	spins := 0
 	for {
 		avail := atomic.LoadUint64(r.prodPos) - cons

@@ -33,6 +33,7 @@ type Sensor struct {
 	plan   kfilter.Plan
 	closed bool
 	last   Stats // after the end of Run
+	rings  []*ring
 
 	cnt      sync.Mutex    // guards what follows; held for moments only
 	newPlan  *kfilter.Plan // in force and not in the stream yet
@@ -124,7 +125,7 @@ func (s *Sensor) stats() (Stats, error) {
 		Mode: s.k.mode, Kinds: kindStats(c), Decoded: make(map[event.Kind]uint64), Malformed: s.badRecs, Unparsed: s.unparsed,
 		Late:     s.late,
 		Canaries: s.canary, Missing: make(map[string]string, len(s.k.missing)), Programs: len(s.k.progs),
-		Links: len(s.k.links),
+		Links: len(s.k.links), Rings: s.ringStats(),
 	}
 	for kind, n := range s.decoded {
 		if n > 0 {
@@ -210,6 +211,8 @@ func (s *Sensor) Run(ctx context.Context, sink func(*event.StreamRecord) error) 
 		return fmt.Errorf("sensor: open bulk ring: %w", err)
 	}
 	defer bulk.Close()
+	s.setRings(crit, bulk)
+	defer s.setRings()
 
 	st := &stream{
 		s: s, sink: sink, run: s.cfg.Start.Run, dec: newDecoder(s.cfg.EnvAllow), canaries: make(map[uint64]uint8),

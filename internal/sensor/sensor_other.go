@@ -27,6 +27,9 @@ func (*Sensor) Canary(uint64) error { return ErrNotSupported }
 // Stats returns ErrNotSupported.
 func (*Sensor) Stats() (Stats, error) { return Stats{}, ErrNotSupported }
 
+// ProgramStats returns none.
+func (*Sensor) ProgramStats() []ProgramStats { return nil }
+
 // Close does nothing.
 func (*Sensor) Close() error { return nil }
 

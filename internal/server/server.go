@@ -41,16 +41,16 @@ const User = "clew"
 
 // Config says where a server keeps its data and how it is reached.
 type Config struct {
-	Data    string   // data directory; server/ and run/ below it are the server's
-	Listen  string   // host:port of page and API; empty: local socket only
-	Hosts   []string // further host names the page is called by
+	Data   string   // data directory; server/ and run/ below it are the server's
+	Listen string   // host:port of page and API; empty: local socket only
+	Hosts  []string // further host names the page is called by
 	// MetricsListen is where Prometheus finds /metrics, without a login; empty:
 	// nowhere.
 	MetricsListen string
-	Page    fs.FS    // files of the page; may be nil
-	Version string
-	Log     *slog.Logger
-	Now     func() time.Time
+	Page          fs.FS // files of the page; may be nil
+	Version       string
+	Log           *slog.Logger
+	Now           func() time.Time
 
 	// Retention is how long events are kept, counted from their arrival; they go
 	// by whole files. For ever when 0.
