@@ -198,6 +198,9 @@ type File struct {
 	MountDetached        bool          // The mount that holds the file is attached to no directory.
 	Metadata             *FileMetadata // What its content says.
 	OtherPaths           []string      // Other paths of the file that rules on its path accept: symbolic links it was executed through, its path inside an overlay.
+	HashState            string        // Why its content was not hashed though that was asked for; empty when it was, or nobody asked.
+	Before               *FileState    // What it was when it was looked at the time before; nil when that is not known.
+	Diff                 string        // Difference of a small text to what it was before, in unified form, scrubbed.
 }
 
 // Flow: packets between two ends over one protocol.
@@ -230,14 +233,18 @@ type Headers struct {
 
 // FileMetadata: what the first bytes of a file say of it.
 type FileMetadata struct {
-	Size               int64 // Bytes.
-	Type               int64 // What it is: an ELF, a script, an archive…
-	IsExecutable       bool  // It can be executed.
-	Architecture       int64 // Machine it is for.
-	ABI                int64 // Binary interface it is for.
-	IsUPXPacked        bool  // It was packed with UPX.
-	Compression        int64 // How it is compressed.
-	IsGarbleObfuscated bool  // A Go program obfuscated with garble.
+	Size               int64  // Bytes.
+	Type               int64  // What it is: 1 ELF, 2 PE, 3 Mach-O, 4 script, 5 text, 6 compressed, 7 archive, 8 bytecode, 9 document; 0 anything else.
+	IsExecutable       bool   // It can be executed.
+	Architecture       int64  // Machine it is for: 1 x86, 2 x86_64, 3 arm, 4 arm64, 5 riscv, 6 ppc64, 7 s390x, 8 loongarch; 0 any other.
+	ABI                int64  // Binary interface it is for: 1 32 bits, 2 64 bits.
+	IsUPXPacked        bool   // It was packed with UPX.
+	Compression        int64  // How it is compressed: 1 gzip, 2 bzip2, 3 xz, 4 zstd, 5 lz4, 6 zip, 7 7z, 8 rar.
+	IsGarbleObfuscated bool   // A Go program obfuscated with garble.
+	Linkage            int64  // How an ELF is linked: 1 statically, 2 dynamically. An addition of ours.
+	IsStripped         bool   // An ELF without a symbol table. An addition of ours.
+	IsPacked           bool   // An ELF that was packed with UPX, or whose code looks compressed or encrypted. An addition of ours.
+	BuildID            string // Build id that the linker wrote, hexadecimal. An addition of ours.
 }
 
 // Process: one process image. A fork makes a node that copies its parent's image, an execve makes a new node whose parent is the image before it.
@@ -521,9 +528,34 @@ type HotWrite struct {
 
 // Answer: the reply to a question asked outside the stream: a hash, a runtime's description of a container.
 type Answer struct {
-	Question string   // user, group, container, hash.
-	Key      string   // What was asked for.
-	Values   []string // The reply.
+	Question string     // user, group, container, hash.
+	Key      string     // What was asked for.
+	Values   []string   // The reply.
+	File     *FileFacts // The reply about a file; key is the number of the event that asked.
+}
+
+// FileState: what a file was at some time.
+type FileState struct {
+	Mode             uint32   // Type and permission bits.
+	UID              uint32   // Owner.
+	GID              uint32   // Owning group.
+	Size             int64    // Bytes.
+	Inode            uint64   // Inode number: another one means that the file was replaced.
+	ModificationTime int64    // mtime, ns since the epoch.
+	Hashes           []string // algorithm:hex of the content; empty when it was not read.
+}
+
+// FileFacts: what was found out about a file after an event, when its writer had closed it. Belongs to the event, which it follows: it may come much later.
+type FileFacts struct {
+	Event    Ref           // The event that asked.
+	Field    string        // Which file of the event, in the rules' words: open.file.
+	Hashes   []string      // algorithm:hex of the content.
+	Reason   string        // Why there is no hash: vanished, too_large, rate…
+	At       int64         // When it was looked at, ns since the epoch.
+	Metadata *FileMetadata // What its content says.
+	Before   *FileState    // What it was when it was looked at the time before; nil when that is not known.
+	After    *FileState    // What it is now; nil when it could not be looked at.
+	Diff     string        // Difference of a small text, in unified form, scrubbed.
 }
 
 // Lost: events that are missing, by reason.
@@ -570,6 +602,7 @@ type SpoolRecord struct {
 	Lost        *Lost
 	FilterPlan  *FilterPlan
 	Canary      *Canary
+	FileFacts   *FileFacts
 }
 
 // UserSession: the session of a person that a process descends from.
@@ -1397,6 +1430,17 @@ func AppendFile(b []byte, x *File) []byte {
 		b = protowire.AppendTag(b, 27, protowire.BytesType)
 		b = protowire.AppendString(b, s)
 	}
+	if x.HashState != "" {
+		b = protowire.AppendTag(b, 28, protowire.BytesType)
+		b = protowire.AppendString(b, x.HashState)
+	}
+	if x.Before != nil {
+		b = appendMessage(b, 29, x.Before, AppendFileState)
+	}
+	if x.Diff != "" {
+		b = protowire.AppendTag(b, 30, protowire.BytesType)
+		b = protowire.AppendString(b, x.Diff)
+	}
 	return b
 }
 
@@ -1597,6 +1641,27 @@ func ConsumeFile(b []byte, x *File) error {
 				return err
 			}
 			x.OtherPaths = append(x.OtherPaths, string(v))
+			b = b[n:]
+		case 28:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.HashState = string(v)
+			b = b[n:]
+		case 29:
+			v, n, err := consumeMessage(b, typ, ConsumeFileState)
+			if err != nil {
+				return err
+			}
+			x.Before = v
+			b = b[n:]
+		case 30:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Diff = string(v)
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
@@ -1909,6 +1974,22 @@ func AppendFileMetadata(b []byte, x *FileMetadata) []byte {
 		b = protowire.AppendTag(b, 8, protowire.VarintType)
 		b = append(b, 1)
 	}
+	if x.Linkage != 0 {
+		b = protowire.AppendTag(b, 9, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Linkage))
+	}
+	if x.IsStripped {
+		b = protowire.AppendTag(b, 10, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.IsPacked {
+		b = protowire.AppendTag(b, 11, protowire.VarintType)
+		b = append(b, 1)
+	}
+	if x.BuildID != "" {
+		b = protowire.AppendTag(b, 12, protowire.BytesType)
+		b = protowire.AppendString(b, x.BuildID)
+	}
 	return b
 }
 
@@ -1976,6 +2057,34 @@ func ConsumeFileMetadata(b []byte, x *FileMetadata) error {
 				return err
 			}
 			x.IsGarbleObfuscated = v != 0
+			b = b[n:]
+		case 9:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Linkage = int64(v)
+			b = b[n:]
+		case 10:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsStripped = v != 0
+			b = b[n:]
+		case 11:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.IsPacked = v != 0
+			b = b[n:]
+		case 12:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.BuildID = string(v)
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
@@ -4553,6 +4662,9 @@ func AppendAnswer(b []byte, x *Answer) []byte {
 		b = protowire.AppendTag(b, 3, protowire.BytesType)
 		b = protowire.AppendString(b, s)
 	}
+	if x.File != nil {
+		b = appendMessage(b, 4, x.File, AppendFileFacts)
+	}
 	return b
 }
 
@@ -4586,10 +4698,241 @@ func ConsumeAnswer(b []byte, x *Answer) error {
 			}
 			x.Values = append(x.Values, string(v))
 			b = b[n:]
+		case 4:
+			v, n, err := consumeMessage(b, typ, ConsumeFileFacts)
+			if err != nil {
+				return err
+			}
+			x.File = v
+			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
 			if n < 0 {
 				return wireError("Answer", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendFileState appends the protobuf encoding of x to b.
+func AppendFileState(b []byte, x *FileState) []byte {
+	if x.Mode != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Mode))
+	}
+	if x.UID != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.UID))
+	}
+	if x.GID != 0 {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.GID))
+	}
+	if x.Size != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Size))
+	}
+	if x.Inode != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Inode))
+	}
+	if x.ModificationTime != 0 {
+		b = protowire.AppendTag(b, 6, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.ModificationTime))
+	}
+	for _, s := range x.Hashes {
+		b = protowire.AppendTag(b, 7, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
+	return b
+}
+
+// ConsumeFileState decodes b into x. Unknown fields are skipped.
+func ConsumeFileState(b []byte, x *FileState) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("FileState", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Mode = uint32(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.UID = uint32(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.GID = uint32(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Size = int64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Inode = uint64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.ModificationTime = int64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Hashes = append(x.Hashes, string(v))
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("FileState", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
+// AppendFileFacts appends the protobuf encoding of x to b.
+func AppendFileFacts(b []byte, x *FileFacts) []byte {
+	if !x.Event.IsZero() {
+		b = appendRef(b, 1, x.Event)
+	}
+	if x.Field != "" {
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		b = protowire.AppendString(b, x.Field)
+	}
+	for _, s := range x.Hashes {
+		b = protowire.AppendTag(b, 3, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
+	if x.Reason != "" {
+		b = protowire.AppendTag(b, 4, protowire.BytesType)
+		b = protowire.AppendString(b, x.Reason)
+	}
+	if x.At != 0 {
+		b = protowire.AppendTag(b, 5, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.At))
+	}
+	if x.Metadata != nil {
+		b = appendMessage(b, 6, x.Metadata, AppendFileMetadata)
+	}
+	if x.Before != nil {
+		b = appendMessage(b, 7, x.Before, AppendFileState)
+	}
+	if x.After != nil {
+		b = appendMessage(b, 8, x.After, AppendFileState)
+	}
+	if x.Diff != "" {
+		b = protowire.AppendTag(b, 9, protowire.BytesType)
+		b = protowire.AppendString(b, x.Diff)
+	}
+	return b
+}
+
+// ConsumeFileFacts decodes b into x. Unknown fields are skipped.
+func ConsumeFileFacts(b []byte, x *FileFacts) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("FileFacts", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			if err := consumeRef(v, &x.Event); err != nil {
+				return err
+			}
+			b = b[n:]
+		case 2:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Field = string(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Hashes = append(x.Hashes, string(v))
+			b = b[n:]
+		case 4:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Reason = string(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.At = int64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeMessage(b, typ, ConsumeFileMetadata)
+			if err != nil {
+				return err
+			}
+			x.Metadata = v
+			b = b[n:]
+		case 7:
+			v, n, err := consumeMessage(b, typ, ConsumeFileState)
+			if err != nil {
+				return err
+			}
+			x.Before = v
+			b = b[n:]
+		case 8:
+			v, n, err := consumeMessage(b, typ, ConsumeFileState)
+			if err != nil {
+				return err
+			}
+			x.After = v
+			b = b[n:]
+		case 9:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Diff = string(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("FileFacts", n)
 			}
 			b = b[n:]
 		}
@@ -4915,6 +5258,9 @@ func AppendSpoolRecord(b []byte, x *SpoolRecord) []byte {
 	if x.Canary != nil {
 		b = appendMessage(b, 10, x.Canary, AppendCanary)
 	}
+	if x.FileFacts != nil {
+		b = appendMessage(b, 11, x.FileFacts, AppendFileFacts)
+	}
 	return b
 }
 
@@ -4996,6 +5342,13 @@ func ConsumeSpoolRecord(b []byte, x *SpoolRecord) error {
 				return err
 			}
 			x.Canary = v
+			b = b[n:]
+		case 11:
+			v, n, err := consumeMessage(b, typ, ConsumeFileFacts)
+			if err != nil {
+				return err
+			}
+			x.FileFacts = v
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
@@ -8858,7 +9211,7 @@ var FileFields = []Getter[File]{
 		}
 		return x.Metadata.Size
 	}},
-	{Name: "metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *File) int64 {
+	{Name: "metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: 1 ELF, 2 PE, 3 Mach-O, 4 script, 5 text, 6 compressed, 7 archive, 8 bytecode, 9 document; 0 anything else.", Int: func(x *File) int64 {
 		if x.Metadata == nil {
 			return 0
 		}
@@ -8870,13 +9223,13 @@ var FileFields = []Getter[File]{
 		}
 		return x.Metadata.IsExecutable
 	}},
-	{Name: "metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *File) int64 {
+	{Name: "metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for: 1 x86, 2 x86_64, 3 arm, 4 arm64, 5 riscv, 6 ppc64, 7 s390x, 8 loongarch; 0 any other.", Int: func(x *File) int64 {
 		if x.Metadata == nil {
 			return 0
 		}
 		return x.Metadata.Architecture
 	}},
-	{Name: "metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *File) int64 {
+	{Name: "metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for: 1 32 bits, 2 64 bits.", Int: func(x *File) int64 {
 		if x.Metadata == nil {
 			return 0
 		}
@@ -8888,7 +9241,7 @@ var FileFields = []Getter[File]{
 		}
 		return x.Metadata.IsUPXPacked
 	}},
-	{Name: "metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *File) int64 {
+	{Name: "metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed: 1 gzip, 2 bzip2, 3 xz, 4 zstd, 5 lz4, 6 zip, 7 7z, 8 rar.", Int: func(x *File) int64 {
 		if x.Metadata == nil {
 			return 0
 		}
@@ -8899,6 +9252,30 @@ var FileFields = []Getter[File]{
 			return false
 		}
 		return x.Metadata.IsGarbleObfuscated
+	}},
+	{Name: "metadata.linkage", Type: TypeInt, Label: "Linkage", Doc: "How an ELF is linked: 1 statically, 2 dynamically. An addition of ours.", Int: func(x *File) int64 {
+		if x.Metadata == nil {
+			return 0
+		}
+		return x.Metadata.Linkage
+	}},
+	{Name: "metadata.is_stripped", Type: TypeBool, Label: "Stripped", Doc: "An ELF without a symbol table. An addition of ours.", Bool: func(x *File) bool {
+		if x.Metadata == nil {
+			return false
+		}
+		return x.Metadata.IsStripped
+	}},
+	{Name: "metadata.is_packed", Type: TypeBool, Label: "Packed", Doc: "An ELF that was packed with UPX, or whose code looks compressed or encrypted. An addition of ours.", Bool: func(x *File) bool {
+		if x.Metadata == nil {
+			return false
+		}
+		return x.Metadata.IsPacked
+	}},
+	{Name: "metadata.build_id", Type: TypeString, Label: "Build id", Doc: "Build id that the linker wrote, hexadecimal. An addition of ours.", Str: func(x *File) string {
+		if x.Metadata == nil {
+			return ""
+		}
+		return x.Metadata.BuildID
 	}},
 }
 
@@ -8946,13 +9323,17 @@ var HeadersFields = []Getter[Headers]{
 // FileMetadataFields are the fields of a FileMetadata that rules can name, below the object's own path.
 var FileMetadataFields = []Getter[FileMetadata]{
 	{Name: "size", Type: TypeInt, Label: "Size", Doc: "Bytes.", Int: func(x *FileMetadata) int64 { return x.Size }},
-	{Name: "type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *FileMetadata) int64 { return x.Type }},
+	{Name: "type", Type: TypeInt, Label: "File type", Doc: "What it is: 1 ELF, 2 PE, 3 Mach-O, 4 script, 5 text, 6 compressed, 7 archive, 8 bytecode, 9 document; 0 anything else.", Int: func(x *FileMetadata) int64 { return x.Type }},
 	{Name: "is_executable", Type: TypeBool, Label: "Executable", Doc: "It can be executed.", Bool: func(x *FileMetadata) bool { return x.IsExecutable }},
-	{Name: "architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *FileMetadata) int64 { return x.Architecture }},
-	{Name: "abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *FileMetadata) int64 { return x.ABI }},
+	{Name: "architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for: 1 x86, 2 x86_64, 3 arm, 4 arm64, 5 riscv, 6 ppc64, 7 s390x, 8 loongarch; 0 any other.", Int: func(x *FileMetadata) int64 { return x.Architecture }},
+	{Name: "abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for: 1 32 bits, 2 64 bits.", Int: func(x *FileMetadata) int64 { return x.ABI }},
 	{Name: "is_upx_packed", Type: TypeBool, Label: "UPX packed", Doc: "It was packed with UPX.", Bool: func(x *FileMetadata) bool { return x.IsUPXPacked }},
-	{Name: "compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *FileMetadata) int64 { return x.Compression }},
+	{Name: "compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed: 1 gzip, 2 bzip2, 3 xz, 4 zstd, 5 lz4, 6 zip, 7 7z, 8 rar.", Int: func(x *FileMetadata) int64 { return x.Compression }},
 	{Name: "is_garble_obfuscated", Type: TypeBool, Label: "Obfuscated", Doc: "A Go program obfuscated with garble.", Bool: func(x *FileMetadata) bool { return x.IsGarbleObfuscated }},
+	{Name: "linkage", Type: TypeInt, Label: "Linkage", Doc: "How an ELF is linked: 1 statically, 2 dynamically. An addition of ours.", Int: func(x *FileMetadata) int64 { return x.Linkage }},
+	{Name: "is_stripped", Type: TypeBool, Label: "Stripped", Doc: "An ELF without a symbol table. An addition of ours.", Bool: func(x *FileMetadata) bool { return x.IsStripped }},
+	{Name: "is_packed", Type: TypeBool, Label: "Packed", Doc: "An ELF that was packed with UPX, or whose code looks compressed or encrypted. An addition of ours.", Bool: func(x *FileMetadata) bool { return x.IsPacked }},
+	{Name: "build_id", Type: TypeString, Label: "Build id", Doc: "Build id that the linker wrote, hexadecimal. An addition of ours.", Str: func(x *FileMetadata) string { return x.BuildID }},
 }
 
 // ProcessFields are the fields of a Process that rules can name, below the object's own path.
@@ -9021,7 +9402,7 @@ var ProcessFields = []Getter[Process]{
 		}
 		return x.File.Metadata.Size
 	}},
-	{Name: "file.metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *Process) int64 {
+	{Name: "file.metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: 1 ELF, 2 PE, 3 Mach-O, 4 script, 5 text, 6 compressed, 7 archive, 8 bytecode, 9 document; 0 anything else.", Int: func(x *Process) int64 {
 		if x.File.Metadata == nil {
 			return 0
 		}
@@ -9033,13 +9414,13 @@ var ProcessFields = []Getter[Process]{
 		}
 		return x.File.Metadata.IsExecutable
 	}},
-	{Name: "file.metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *Process) int64 {
+	{Name: "file.metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for: 1 x86, 2 x86_64, 3 arm, 4 arm64, 5 riscv, 6 ppc64, 7 s390x, 8 loongarch; 0 any other.", Int: func(x *Process) int64 {
 		if x.File.Metadata == nil {
 			return 0
 		}
 		return x.File.Metadata.Architecture
 	}},
-	{Name: "file.metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *Process) int64 {
+	{Name: "file.metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for: 1 32 bits, 2 64 bits.", Int: func(x *Process) int64 {
 		if x.File.Metadata == nil {
 			return 0
 		}
@@ -9051,7 +9432,7 @@ var ProcessFields = []Getter[Process]{
 		}
 		return x.File.Metadata.IsUPXPacked
 	}},
-	{Name: "file.metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *Process) int64 {
+	{Name: "file.metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed: 1 gzip, 2 bzip2, 3 xz, 4 zstd, 5 lz4, 6 zip, 7 7z, 8 rar.", Int: func(x *Process) int64 {
 		if x.File.Metadata == nil {
 			return 0
 		}
@@ -9062,6 +9443,30 @@ var ProcessFields = []Getter[Process]{
 			return false
 		}
 		return x.File.Metadata.IsGarbleObfuscated
+	}},
+	{Name: "file.metadata.linkage", Type: TypeInt, Label: "Linkage", Doc: "How an ELF is linked: 1 statically, 2 dynamically. An addition of ours.", Int: func(x *Process) int64 {
+		if x.File.Metadata == nil {
+			return 0
+		}
+		return x.File.Metadata.Linkage
+	}},
+	{Name: "file.metadata.is_stripped", Type: TypeBool, Label: "Stripped", Doc: "An ELF without a symbol table. An addition of ours.", Bool: func(x *Process) bool {
+		if x.File.Metadata == nil {
+			return false
+		}
+		return x.File.Metadata.IsStripped
+	}},
+	{Name: "file.metadata.is_packed", Type: TypeBool, Label: "Packed", Doc: "An ELF that was packed with UPX, or whose code looks compressed or encrypted. An addition of ours.", Bool: func(x *Process) bool {
+		if x.File.Metadata == nil {
+			return false
+		}
+		return x.File.Metadata.IsPacked
+	}},
+	{Name: "file.metadata.build_id", Type: TypeString, Label: "Build id", Doc: "Build id that the linker wrote, hexadecimal. An addition of ours.", Str: func(x *Process) string {
+		if x.File.Metadata == nil {
+			return ""
+		}
+		return x.File.Metadata.BuildID
 	}},
 	{Name: "interpreter.file.path", Type: TypeString, Label: "Path", Doc: "Full path inside the mount namespace of the process.", Path: true, Length: true, Str: func(x *Process) string { return x.Interpreter.Path }},
 	{Name: "interpreter.file.name", Type: TypeString, Label: "Name", Doc: "Last component of the path.", Length: true, Str: func(x *Process) string { return x.Interpreter.Name() }},
@@ -9094,7 +9499,7 @@ var ProcessFields = []Getter[Process]{
 		}
 		return x.Interpreter.Metadata.Size
 	}},
-	{Name: "interpreter.file.metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: an ELF, a script, an archive…", Int: func(x *Process) int64 {
+	{Name: "interpreter.file.metadata.type", Type: TypeInt, Label: "File type", Doc: "What it is: 1 ELF, 2 PE, 3 Mach-O, 4 script, 5 text, 6 compressed, 7 archive, 8 bytecode, 9 document; 0 anything else.", Int: func(x *Process) int64 {
 		if x.Interpreter.Metadata == nil {
 			return 0
 		}
@@ -9106,13 +9511,13 @@ var ProcessFields = []Getter[Process]{
 		}
 		return x.Interpreter.Metadata.IsExecutable
 	}},
-	{Name: "interpreter.file.metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for.", Int: func(x *Process) int64 {
+	{Name: "interpreter.file.metadata.architecture", Type: TypeInt, Label: "Architecture", Doc: "Machine it is for: 1 x86, 2 x86_64, 3 arm, 4 arm64, 5 riscv, 6 ppc64, 7 s390x, 8 loongarch; 0 any other.", Int: func(x *Process) int64 {
 		if x.Interpreter.Metadata == nil {
 			return 0
 		}
 		return x.Interpreter.Metadata.Architecture
 	}},
-	{Name: "interpreter.file.metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for.", Int: func(x *Process) int64 {
+	{Name: "interpreter.file.metadata.abi", Type: TypeInt, Label: "ABI", Doc: "Binary interface it is for: 1 32 bits, 2 64 bits.", Int: func(x *Process) int64 {
 		if x.Interpreter.Metadata == nil {
 			return 0
 		}
@@ -9124,7 +9529,7 @@ var ProcessFields = []Getter[Process]{
 		}
 		return x.Interpreter.Metadata.IsUPXPacked
 	}},
-	{Name: "interpreter.file.metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed.", Int: func(x *Process) int64 {
+	{Name: "interpreter.file.metadata.compression", Type: TypeInt, Label: "Compression", Doc: "How it is compressed: 1 gzip, 2 bzip2, 3 xz, 4 zstd, 5 lz4, 6 zip, 7 7z, 8 rar.", Int: func(x *Process) int64 {
 		if x.Interpreter.Metadata == nil {
 			return 0
 		}
@@ -9135,6 +9540,30 @@ var ProcessFields = []Getter[Process]{
 			return false
 		}
 		return x.Interpreter.Metadata.IsGarbleObfuscated
+	}},
+	{Name: "interpreter.file.metadata.linkage", Type: TypeInt, Label: "Linkage", Doc: "How an ELF is linked: 1 statically, 2 dynamically. An addition of ours.", Int: func(x *Process) int64 {
+		if x.Interpreter.Metadata == nil {
+			return 0
+		}
+		return x.Interpreter.Metadata.Linkage
+	}},
+	{Name: "interpreter.file.metadata.is_stripped", Type: TypeBool, Label: "Stripped", Doc: "An ELF without a symbol table. An addition of ours.", Bool: func(x *Process) bool {
+		if x.Interpreter.Metadata == nil {
+			return false
+		}
+		return x.Interpreter.Metadata.IsStripped
+	}},
+	{Name: "interpreter.file.metadata.is_packed", Type: TypeBool, Label: "Packed", Doc: "An ELF that was packed with UPX, or whose code looks compressed or encrypted. An addition of ours.", Bool: func(x *Process) bool {
+		if x.Interpreter.Metadata == nil {
+			return false
+		}
+		return x.Interpreter.Metadata.IsPacked
+	}},
+	{Name: "interpreter.file.metadata.build_id", Type: TypeString, Label: "Build id", Doc: "Build id that the linker wrote, hexadecimal. An addition of ours.", Str: func(x *Process) string {
+		if x.Interpreter.Metadata == nil {
+			return ""
+		}
+		return x.Interpreter.Metadata.BuildID
 	}},
 	{Name: "container.id", Type: TypeString, Label: "Container id", Doc: "Container id, empty on the host.", Str: func(x *Process) string { return x.ContainerID }},
 	{Name: "container.created_at", Type: TypeInt, Label: "Container created", Doc: "When the container was first seen, ns since the epoch.", Time: true, Int: func(x *Process) int64 { return x.ContainerCreatedAt }},

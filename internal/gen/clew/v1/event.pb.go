@@ -214,7 +214,13 @@ type File struct {
 	// What its content says.
 	Metadata *FileMetadata `protobuf:"bytes,26,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	// Other paths of the file that rules on its path accept: symbolic links it was executed through, its path inside an overlay.
-	OtherPaths    []string `protobuf:"bytes,27,rep,name=other_paths,json=otherPaths,proto3" json:"other_paths,omitempty"`
+	OtherPaths []string `protobuf:"bytes,27,rep,name=other_paths,json=otherPaths,proto3" json:"other_paths,omitempty"`
+	// Why its content was not hashed though that was asked for; empty when it was, or nobody asked.
+	HashState string `protobuf:"bytes,28,opt,name=hash_state,json=hashState,proto3" json:"hash_state,omitempty"`
+	// What it was when it was looked at the time before; nil when that is not known.
+	Before *FileState `protobuf:"bytes,29,opt,name=before,proto3" json:"before,omitempty"`
+	// Difference of a small text to what it was before, in unified form, scrubbed.
+	Diff          string `protobuf:"bytes,30,opt,name=diff,proto3" json:"diff,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,6 +442,27 @@ func (x *File) GetOtherPaths() []string {
 		return x.OtherPaths
 	}
 	return nil
+}
+
+func (x *File) GetHashState() string {
+	if x != nil {
+		return x.HashState
+	}
+	return ""
+}
+
+func (x *File) GetBefore() *FileState {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *File) GetDiff() string {
+	if x != nil {
+		return x.Diff
+	}
+	return ""
 }
 
 // Packets between two ends over one protocol.
@@ -697,22 +724,30 @@ type FileMetadata struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bytes.
 	Size int64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
-	// What it is: an ELF, a script, an archive…
+	// What it is: 1 ELF, 2 PE, 3 Mach-O, 4 script, 5 text, 6 compressed, 7 archive, 8 bytecode, 9 document; 0 anything else.
 	Type int64 `protobuf:"varint,2,opt,name=type,proto3" json:"type,omitempty"`
 	// It can be executed.
 	IsExecutable bool `protobuf:"varint,3,opt,name=is_executable,json=isExecutable,proto3" json:"is_executable,omitempty"`
-	// Machine it is for.
+	// Machine it is for: 1 x86, 2 x86_64, 3 arm, 4 arm64, 5 riscv, 6 ppc64, 7 s390x, 8 loongarch; 0 any other.
 	Architecture int64 `protobuf:"varint,4,opt,name=architecture,proto3" json:"architecture,omitempty"`
-	// Binary interface it is for.
+	// Binary interface it is for: 1 32 bits, 2 64 bits.
 	Abi int64 `protobuf:"varint,5,opt,name=abi,proto3" json:"abi,omitempty"`
 	// It was packed with UPX.
 	IsUpxPacked bool `protobuf:"varint,6,opt,name=is_upx_packed,json=isUpxPacked,proto3" json:"is_upx_packed,omitempty"`
-	// How it is compressed.
+	// How it is compressed: 1 gzip, 2 bzip2, 3 xz, 4 zstd, 5 lz4, 6 zip, 7 7z, 8 rar.
 	Compression int64 `protobuf:"varint,7,opt,name=compression,proto3" json:"compression,omitempty"`
 	// A Go program obfuscated with garble.
 	IsGarbleObfuscated bool `protobuf:"varint,8,opt,name=is_garble_obfuscated,json=isGarbleObfuscated,proto3" json:"is_garble_obfuscated,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// How an ELF is linked: 1 statically, 2 dynamically. An addition of ours.
+	Linkage int64 `protobuf:"varint,9,opt,name=linkage,proto3" json:"linkage,omitempty"`
+	// An ELF without a symbol table. An addition of ours.
+	IsStripped bool `protobuf:"varint,10,opt,name=is_stripped,json=isStripped,proto3" json:"is_stripped,omitempty"`
+	// An ELF that was packed with UPX, or whose code looks compressed or encrypted. An addition of ours.
+	IsPacked bool `protobuf:"varint,11,opt,name=is_packed,json=isPacked,proto3" json:"is_packed,omitempty"`
+	// Build id that the linker wrote, hexadecimal. An addition of ours.
+	BuildId       string `protobuf:"bytes,12,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FileMetadata) Reset() {
@@ -799,6 +834,34 @@ func (x *FileMetadata) GetIsGarbleObfuscated() bool {
 		return x.IsGarbleObfuscated
 	}
 	return false
+}
+
+func (x *FileMetadata) GetLinkage() int64 {
+	if x != nil {
+		return x.Linkage
+	}
+	return 0
+}
+
+func (x *FileMetadata) GetIsStripped() bool {
+	if x != nil {
+		return x.IsStripped
+	}
+	return false
+}
+
+func (x *FileMetadata) GetIsPacked() bool {
+	if x != nil {
+		return x.IsPacked
+	}
+	return false
+}
+
+func (x *FileMetadata) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
 }
 
 // One process image. A fork makes a node that copies its parent's image, an execve makes a new node whose parent is the image before it.
@@ -3544,7 +3607,9 @@ type Answer struct {
 	// What was asked for.
 	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// The reply.
-	Values        []string `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	Values []string `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	// The reply about a file; key is the number of the event that asked.
+	File          *FileFacts `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3600,6 +3665,231 @@ func (x *Answer) GetValues() []string {
 	return nil
 }
 
+func (x *Answer) GetFile() *FileFacts {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+// What a file was at some time.
+type FileState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Type and permission bits.
+	Mode uint32 `protobuf:"varint,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Owner.
+	Uid uint32 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Owning group.
+	Gid uint32 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	// Bytes.
+	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// Inode number: another one means that the file was replaced.
+	Inode uint64 `protobuf:"varint,5,opt,name=inode,proto3" json:"inode,omitempty"`
+	// mtime, ns since the epoch.
+	ModificationTime int64 `protobuf:"varint,6,opt,name=modification_time,json=modificationTime,proto3" json:"modification_time,omitempty"`
+	// algorithm:hex of the content; empty when it was not read.
+	Hashes        []string `protobuf:"bytes,7,rep,name=hashes,proto3" json:"hashes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileState) Reset() {
+	*x = FileState{}
+	mi := &file_clew_v1_event_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileState) ProtoMessage() {}
+
+func (x *FileState) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileState.ProtoReflect.Descriptor instead.
+func (*FileState) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *FileState) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *FileState) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *FileState) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *FileState) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileState) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *FileState) GetModificationTime() int64 {
+	if x != nil {
+		return x.ModificationTime
+	}
+	return 0
+}
+
+func (x *FileState) GetHashes() []string {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
+// What was found out about a file after an event, when its writer had closed it. Belongs to the event, which it follows: it may come much later.
+type FileFacts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event that asked.
+	Event *Ref `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// Which file of the event, in the rules' words: open.file.
+	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
+	// algorithm:hex of the content.
+	Hashes []string `protobuf:"bytes,3,rep,name=hashes,proto3" json:"hashes,omitempty"`
+	// Why there is no hash: vanished, too_large, rate…
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When it was looked at, ns since the epoch.
+	At int64 `protobuf:"varint,5,opt,name=at,proto3" json:"at,omitempty"`
+	// What its content says.
+	Metadata *FileMetadata `protobuf:"bytes,6,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// What it was when it was looked at the time before; nil when that is not known.
+	Before *FileState `protobuf:"bytes,7,opt,name=before,proto3" json:"before,omitempty"`
+	// What it is now; nil when it could not be looked at.
+	After *FileState `protobuf:"bytes,8,opt,name=after,proto3" json:"after,omitempty"`
+	// Difference of a small text, in unified form, scrubbed.
+	Diff          string `protobuf:"bytes,9,opt,name=diff,proto3" json:"diff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileFacts) Reset() {
+	*x = FileFacts{}
+	mi := &file_clew_v1_event_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileFacts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileFacts) ProtoMessage() {}
+
+func (x *FileFacts) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileFacts.ProtoReflect.Descriptor instead.
+func (*FileFacts) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *FileFacts) GetEvent() *Ref {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *FileFacts) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *FileFacts) GetHashes() []string {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
+func (x *FileFacts) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *FileFacts) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *FileFacts) GetMetadata() *FileMetadata {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *FileFacts) GetBefore() *FileState {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *FileFacts) GetAfter() *FileState {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *FileFacts) GetDiff() string {
+	if x != nil {
+		return x.Diff
+	}
+	return ""
+}
+
 // Events that are missing, by reason.
 type Lost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3621,7 +3911,7 @@ type Lost struct {
 
 func (x *Lost) Reset() {
 	*x = Lost{}
-	mi := &file_clew_v1_event_proto_msgTypes[23]
+	mi := &file_clew_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3633,7 +3923,7 @@ func (x *Lost) String() string {
 func (*Lost) ProtoMessage() {}
 
 func (x *Lost) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[23]
+	mi := &file_clew_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3646,7 +3936,7 @@ func (x *Lost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lost.ProtoReflect.Descriptor instead.
 func (*Lost) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Lost) GetKind() uint32 {
@@ -3704,7 +3994,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_clew_v1_event_proto_msgTypes[24]
+	mi := &file_clew_v1_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3716,7 +4006,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[24]
+	mi := &file_clew_v1_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3729,7 +4019,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Canary) GetNonce() uint64 {
@@ -3770,7 +4060,7 @@ type StreamRecord struct {
 
 func (x *StreamRecord) Reset() {
 	*x = StreamRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[25]
+	mi := &file_clew_v1_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +4072,7 @@ func (x *StreamRecord) String() string {
 func (*StreamRecord) ProtoMessage() {}
 
 func (x *StreamRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[25]
+	mi := &file_clew_v1_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +4085,7 @@ func (x *StreamRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRecord.ProtoReflect.Descriptor instead.
 func (*StreamRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{25}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamRecord) GetSeq() uint64 {
@@ -3896,13 +4186,14 @@ type SpoolRecord struct {
 	Lost          *Lost        `protobuf:"bytes,8,opt,name=lost,proto3" json:"lost,omitempty"`
 	FilterPlan    *FilterPlan  `protobuf:"bytes,9,opt,name=filter_plan,json=filterPlan,proto3" json:"filter_plan,omitempty"`
 	Canary        *Canary      `protobuf:"bytes,10,opt,name=canary,proto3" json:"canary,omitempty"`
+	FileFacts     *FileFacts   `protobuf:"bytes,11,opt,name=file_facts,json=fileFacts,proto3" json:"file_facts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SpoolRecord) Reset() {
 	*x = SpoolRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[26]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3914,7 +4205,7 @@ func (x *SpoolRecord) String() string {
 func (*SpoolRecord) ProtoMessage() {}
 
 func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[26]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3927,7 +4218,7 @@ func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolRecord.ProtoReflect.Descriptor instead.
 func (*SpoolRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SpoolRecord) GetSeq() uint64 {
@@ -4000,6 +4291,13 @@ func (x *SpoolRecord) GetCanary() *Canary {
 	return nil
 }
 
+func (x *SpoolRecord) GetFileFacts() *FileFacts {
+	if x != nil {
+		return x.FileFacts
+	}
+	return nil
+}
+
 // The session of a person that a process descends from.
 type UserSession struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4029,7 +4327,7 @@ type UserSession struct {
 
 func (x *UserSession) Reset() {
 	*x = UserSession{}
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4041,7 +4339,7 @@ func (x *UserSession) String() string {
 func (*UserSession) ProtoMessage() {}
 
 func (x *UserSession) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4054,7 +4352,7 @@ func (x *UserSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSession.ProtoReflect.Descriptor instead.
 func (*UserSession) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UserSession) GetK8SUsername() string {
@@ -4138,7 +4436,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4150,7 +4448,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4163,7 +4461,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Fork) GetChild() *Process {
@@ -4186,7 +4484,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4198,7 +4496,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4211,7 +4509,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Exec) GetImage() *Process {
@@ -4241,7 +4539,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4253,7 +4551,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4266,7 +4564,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Exit) GetCause() int64 {
@@ -4304,7 +4602,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4316,7 +4614,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4329,7 +4627,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Open) GetFile() *File {
@@ -4393,7 +4691,7 @@ type Unlink struct {
 
 func (x *Unlink) Reset() {
 	*x = Unlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4405,7 +4703,7 @@ func (x *Unlink) String() string {
 func (*Unlink) ProtoMessage() {}
 
 func (x *Unlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4418,7 +4716,7 @@ func (x *Unlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlink.ProtoReflect.Descriptor instead.
 func (*Unlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Unlink) GetFile() *File {
@@ -4475,7 +4773,7 @@ type Rename struct {
 
 func (x *Rename) Reset() {
 	*x = Rename{}
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4487,7 +4785,7 @@ func (x *Rename) String() string {
 func (*Rename) ProtoMessage() {}
 
 func (x *Rename) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4500,7 +4798,7 @@ func (x *Rename) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rename.ProtoReflect.Descriptor instead.
 func (*Rename) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Rename) GetFile() *File {
@@ -4557,7 +4855,7 @@ type Chmod struct {
 
 func (x *Chmod) Reset() {
 	*x = Chmod{}
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +4867,7 @@ func (x *Chmod) String() string {
 func (*Chmod) ProtoMessage() {}
 
 func (x *Chmod) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +4880,7 @@ func (x *Chmod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chmod.ProtoReflect.Descriptor instead.
 func (*Chmod) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Chmod) GetFile() *File {
@@ -4647,7 +4945,7 @@ type Chown struct {
 
 func (x *Chown) Reset() {
 	*x = Chown{}
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +4957,7 @@ func (x *Chown) String() string {
 func (*Chown) ProtoMessage() {}
 
 func (x *Chown) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +4970,7 @@ func (x *Chown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chown.ProtoReflect.Descriptor instead.
 func (*Chown) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Chown) GetFile() *File {
@@ -4757,7 +5055,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4769,7 +5067,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4782,7 +5080,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Link) GetFile() *File {
@@ -4835,7 +5133,7 @@ type Symlink struct {
 
 func (x *Symlink) Reset() {
 	*x = Symlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +5145,7 @@ func (x *Symlink) String() string {
 func (*Symlink) ProtoMessage() {}
 
 func (x *Symlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +5158,7 @@ func (x *Symlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Symlink.ProtoReflect.Descriptor instead.
 func (*Symlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Symlink) GetFile() *File {
@@ -4899,7 +5197,7 @@ type Connect struct {
 
 func (x *Connect) Reset() {
 	*x = Connect{}
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4911,7 +5209,7 @@ func (x *Connect) String() string {
 func (*Connect) ProtoMessage() {}
 
 func (x *Connect) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4924,7 +5222,7 @@ func (x *Connect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connect.ProtoReflect.Descriptor instead.
 func (*Connect) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Connect) GetAddr() *Address {
@@ -4963,7 +5261,7 @@ type Accept struct {
 
 func (x *Accept) Reset() {
 	*x = Accept{}
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5273,7 @@ func (x *Accept) String() string {
 func (*Accept) ProtoMessage() {}
 
 func (x *Accept) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5286,7 @@ func (x *Accept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accept.ProtoReflect.Descriptor instead.
 func (*Accept) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Accept) GetAddr() *Address {
@@ -5027,7 +5325,7 @@ type Bind struct {
 
 func (x *Bind) Reset() {
 	*x = Bind{}
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5039,7 +5337,7 @@ func (x *Bind) String() string {
 func (*Bind) ProtoMessage() {}
 
 func (x *Bind) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5052,7 +5350,7 @@ func (x *Bind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bind.ProtoReflect.Descriptor instead.
 func (*Bind) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Bind) GetAddr() *Address {
@@ -5101,7 +5399,7 @@ type Setuid struct {
 
 func (x *Setuid) Reset() {
 	*x = Setuid{}
-	mi := &file_clew_v1_event_proto_msgTypes[41]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5113,7 +5411,7 @@ func (x *Setuid) String() string {
 func (*Setuid) ProtoMessage() {}
 
 func (x *Setuid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[41]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5126,7 +5424,7 @@ func (x *Setuid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setuid.ProtoReflect.Descriptor instead.
 func (*Setuid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Setuid) GetUid() uint32 {
@@ -5206,7 +5504,7 @@ type Setgid struct {
 
 func (x *Setgid) Reset() {
 	*x = Setgid{}
-	mi := &file_clew_v1_event_proto_msgTypes[42]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5218,7 +5516,7 @@ func (x *Setgid) String() string {
 func (*Setgid) ProtoMessage() {}
 
 func (x *Setgid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[42]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5231,7 +5529,7 @@ func (x *Setgid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setgid.ProtoReflect.Descriptor instead.
 func (*Setgid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Setgid) GetGid() uint32 {
@@ -5295,7 +5593,7 @@ type CgroupWrite struct {
 
 func (x *CgroupWrite) Reset() {
 	*x = CgroupWrite{}
-	mi := &file_clew_v1_event_proto_msgTypes[43]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5307,7 +5605,7 @@ func (x *CgroupWrite) String() string {
 func (*CgroupWrite) ProtoMessage() {}
 
 func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[43]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5320,7 +5618,7 @@ func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CgroupWrite.ProtoReflect.Descriptor instead.
 func (*CgroupWrite) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CgroupWrite) GetFile() *File {
@@ -5375,7 +5673,7 @@ type Mkdir struct {
 
 func (x *Mkdir) Reset() {
 	*x = Mkdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[44]
+	mi := &file_clew_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5387,7 +5685,7 @@ func (x *Mkdir) String() string {
 func (*Mkdir) ProtoMessage() {}
 
 func (x *Mkdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[44]
+	mi := &file_clew_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5400,7 +5698,7 @@ func (x *Mkdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mkdir.ProtoReflect.Descriptor instead.
 func (*Mkdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Mkdir) GetFile() *File {
@@ -5446,7 +5744,7 @@ type Rmdir struct {
 
 func (x *Rmdir) Reset() {
 	*x = Rmdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[45]
+	mi := &file_clew_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5458,7 +5756,7 @@ func (x *Rmdir) String() string {
 func (*Rmdir) ProtoMessage() {}
 
 func (x *Rmdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[45]
+	mi := &file_clew_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5471,7 +5769,7 @@ func (x *Rmdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rmdir.ProtoReflect.Descriptor instead.
 func (*Rmdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Rmdir) GetFile() *File {
@@ -5510,7 +5808,7 @@ type Chdir struct {
 
 func (x *Chdir) Reset() {
 	*x = Chdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[46]
+	mi := &file_clew_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5522,7 +5820,7 @@ func (x *Chdir) String() string {
 func (*Chdir) ProtoMessage() {}
 
 func (x *Chdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[46]
+	mi := &file_clew_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5535,7 +5833,7 @@ func (x *Chdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chdir.ProtoReflect.Descriptor instead.
 func (*Chdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Chdir) GetFile() *File {
@@ -5590,7 +5888,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_clew_v1_event_proto_msgTypes[47]
+	mi := &file_clew_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5602,7 +5900,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[47]
+	mi := &file_clew_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5615,7 +5913,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Mount) GetMountpointPath() string {
@@ -5710,7 +6008,7 @@ type Umount struct {
 
 func (x *Umount) Reset() {
 	*x = Umount{}
-	mi := &file_clew_v1_event_proto_msgTypes[48]
+	mi := &file_clew_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5722,7 +6020,7 @@ func (x *Umount) String() string {
 func (*Umount) ProtoMessage() {}
 
 func (x *Umount) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[48]
+	mi := &file_clew_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5735,7 +6033,7 @@ func (x *Umount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Umount.ProtoReflect.Descriptor instead.
 func (*Umount) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Umount) GetMountpointPath() string {
@@ -5774,7 +6072,7 @@ type Setxattr struct {
 
 func (x *Setxattr) Reset() {
 	*x = Setxattr{}
-	mi := &file_clew_v1_event_proto_msgTypes[49]
+	mi := &file_clew_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5786,7 +6084,7 @@ func (x *Setxattr) String() string {
 func (*Setxattr) ProtoMessage() {}
 
 func (x *Setxattr) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[49]
+	mi := &file_clew_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5799,7 +6097,7 @@ func (x *Setxattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setxattr.ProtoReflect.Descriptor instead.
 func (*Setxattr) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Setxattr) GetFile() *File {
@@ -5838,7 +6136,7 @@ type Removexattr struct {
 
 func (x *Removexattr) Reset() {
 	*x = Removexattr{}
-	mi := &file_clew_v1_event_proto_msgTypes[50]
+	mi := &file_clew_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5850,7 +6148,7 @@ func (x *Removexattr) String() string {
 func (*Removexattr) ProtoMessage() {}
 
 func (x *Removexattr) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[50]
+	mi := &file_clew_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5863,7 +6161,7 @@ func (x *Removexattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Removexattr.ProtoReflect.Descriptor instead.
 func (*Removexattr) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Removexattr) GetFile() *File {
@@ -5904,7 +6202,7 @@ type Splice struct {
 
 func (x *Splice) Reset() {
 	*x = Splice{}
-	mi := &file_clew_v1_event_proto_msgTypes[51]
+	mi := &file_clew_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5916,7 +6214,7 @@ func (x *Splice) String() string {
 func (*Splice) ProtoMessage() {}
 
 func (x *Splice) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[51]
+	mi := &file_clew_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5929,7 +6227,7 @@ func (x *Splice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Splice.ProtoReflect.Descriptor instead.
 func (*Splice) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Splice) GetFile() *File {
@@ -5979,7 +6277,7 @@ type Utimes struct {
 
 func (x *Utimes) Reset() {
 	*x = Utimes{}
-	mi := &file_clew_v1_event_proto_msgTypes[52]
+	mi := &file_clew_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5991,7 +6289,7 @@ func (x *Utimes) String() string {
 func (*Utimes) ProtoMessage() {}
 
 func (x *Utimes) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[52]
+	mi := &file_clew_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6004,7 +6302,7 @@ func (x *Utimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Utimes.ProtoReflect.Descriptor instead.
 func (*Utimes) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Utimes) GetFile() *File {
@@ -6055,7 +6353,7 @@ type Capset struct {
 
 func (x *Capset) Reset() {
 	*x = Capset{}
-	mi := &file_clew_v1_event_proto_msgTypes[53]
+	mi := &file_clew_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6067,7 +6365,7 @@ func (x *Capset) String() string {
 func (*Capset) ProtoMessage() {}
 
 func (x *Capset) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[53]
+	mi := &file_clew_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6080,7 +6378,7 @@ func (x *Capset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capset.ProtoReflect.Descriptor instead.
 func (*Capset) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Capset) GetCapEffective() uint64 {
@@ -6114,7 +6412,7 @@ type SignalSent struct {
 
 func (x *SignalSent) Reset() {
 	*x = SignalSent{}
-	mi := &file_clew_v1_event_proto_msgTypes[54]
+	mi := &file_clew_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6126,7 +6424,7 @@ func (x *SignalSent) String() string {
 func (*SignalSent) ProtoMessage() {}
 
 func (x *SignalSent) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[54]
+	mi := &file_clew_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6139,7 +6437,7 @@ func (x *SignalSent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalSent.ProtoReflect.Descriptor instead.
 func (*SignalSent) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SignalSent) GetType() int64 {
@@ -6189,7 +6487,7 @@ type Setrlimit struct {
 
 func (x *Setrlimit) Reset() {
 	*x = Setrlimit{}
-	mi := &file_clew_v1_event_proto_msgTypes[55]
+	mi := &file_clew_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6201,7 +6499,7 @@ func (x *Setrlimit) String() string {
 func (*Setrlimit) ProtoMessage() {}
 
 func (x *Setrlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[55]
+	mi := &file_clew_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6214,7 +6512,7 @@ func (x *Setrlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setrlimit.ProtoReflect.Descriptor instead.
 func (*Setrlimit) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Setrlimit) GetResource() int64 {
@@ -6265,7 +6563,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_clew_v1_event_proto_msgTypes[56]
+	mi := &file_clew_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6277,7 +6575,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[56]
+	mi := &file_clew_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6290,7 +6588,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{56}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Capabilities) GetAttempted() uint64 {
@@ -6326,7 +6624,7 @@ type Prctl struct {
 
 func (x *Prctl) Reset() {
 	*x = Prctl{}
-	mi := &file_clew_v1_event_proto_msgTypes[57]
+	mi := &file_clew_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6338,7 +6636,7 @@ func (x *Prctl) String() string {
 func (*Prctl) ProtoMessage() {}
 
 func (x *Prctl) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[57]
+	mi := &file_clew_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6351,7 +6649,7 @@ func (x *Prctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prctl.ProtoReflect.Descriptor instead.
 func (*Prctl) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{57}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Prctl) GetOption() int64 {
@@ -6416,7 +6714,7 @@ type BPF struct {
 
 func (x *BPF) Reset() {
 	*x = BPF{}
-	mi := &file_clew_v1_event_proto_msgTypes[58]
+	mi := &file_clew_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6428,7 +6726,7 @@ func (x *BPF) String() string {
 func (*BPF) ProtoMessage() {}
 
 func (x *BPF) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[58]
+	mi := &file_clew_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6441,7 +6739,7 @@ func (x *BPF) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BPF.ProtoReflect.Descriptor instead.
 func (*BPF) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{58}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *BPF) GetCmd() int64 {
@@ -6528,7 +6826,7 @@ type LoadModule struct {
 
 func (x *LoadModule) Reset() {
 	*x = LoadModule{}
-	mi := &file_clew_v1_event_proto_msgTypes[59]
+	mi := &file_clew_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6540,7 +6838,7 @@ func (x *LoadModule) String() string {
 func (*LoadModule) ProtoMessage() {}
 
 func (x *LoadModule) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[59]
+	mi := &file_clew_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6553,7 +6851,7 @@ func (x *LoadModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadModule.ProtoReflect.Descriptor instead.
 func (*LoadModule) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{59}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *LoadModule) GetFile() *File {
@@ -6611,7 +6909,7 @@ type UnloadModule struct {
 
 func (x *UnloadModule) Reset() {
 	*x = UnloadModule{}
-	mi := &file_clew_v1_event_proto_msgTypes[60]
+	mi := &file_clew_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6623,7 +6921,7 @@ func (x *UnloadModule) String() string {
 func (*UnloadModule) ProtoMessage() {}
 
 func (x *UnloadModule) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[60]
+	mi := &file_clew_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6636,7 +6934,7 @@ func (x *UnloadModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadModule.ProtoReflect.Descriptor instead.
 func (*UnloadModule) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{60}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *UnloadModule) GetName() string {
@@ -6676,7 +6974,7 @@ type Mmap struct {
 
 func (x *Mmap) Reset() {
 	*x = Mmap{}
-	mi := &file_clew_v1_event_proto_msgTypes[61]
+	mi := &file_clew_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6688,7 +6986,7 @@ func (x *Mmap) String() string {
 func (*Mmap) ProtoMessage() {}
 
 func (x *Mmap) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[61]
+	mi := &file_clew_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6701,7 +6999,7 @@ func (x *Mmap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mmap.ProtoReflect.Descriptor instead.
 func (*Mmap) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{61}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Mmap) GetFile() *File {
@@ -6772,7 +7070,7 @@ type Mprotect struct {
 
 func (x *Mprotect) Reset() {
 	*x = Mprotect{}
-	mi := &file_clew_v1_event_proto_msgTypes[62]
+	mi := &file_clew_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6784,7 +7082,7 @@ func (x *Mprotect) String() string {
 func (*Mprotect) ProtoMessage() {}
 
 func (x *Mprotect) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[62]
+	mi := &file_clew_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6797,7 +7095,7 @@ func (x *Mprotect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mprotect.ProtoReflect.Descriptor instead.
 func (*Mprotect) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{62}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Mprotect) GetVmProtection() int64 {
@@ -6852,7 +7150,7 @@ type Ptrace struct {
 
 func (x *Ptrace) Reset() {
 	*x = Ptrace{}
-	mi := &file_clew_v1_event_proto_msgTypes[63]
+	mi := &file_clew_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6864,7 +7162,7 @@ func (x *Ptrace) String() string {
 func (*Ptrace) ProtoMessage() {}
 
 func (x *Ptrace) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[63]
+	mi := &file_clew_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6877,7 +7175,7 @@ func (x *Ptrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ptrace.ProtoReflect.Descriptor instead.
 func (*Ptrace) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{63}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Ptrace) GetRequest() int64 {
@@ -6925,7 +7223,7 @@ type SELinux struct {
 
 func (x *SELinux) Reset() {
 	*x = SELinux{}
-	mi := &file_clew_v1_event_proto_msgTypes[64]
+	mi := &file_clew_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6937,7 +7235,7 @@ func (x *SELinux) String() string {
 func (*SELinux) ProtoMessage() {}
 
 func (x *SELinux) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[64]
+	mi := &file_clew_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6950,7 +7248,7 @@ func (x *SELinux) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SELinux.ProtoReflect.Descriptor instead.
 func (*SELinux) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SELinux) GetBoolName() string {
@@ -7006,7 +7304,7 @@ type Sysctl struct {
 
 func (x *Sysctl) Reset() {
 	*x = Sysctl{}
-	mi := &file_clew_v1_event_proto_msgTypes[65]
+	mi := &file_clew_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7018,7 +7316,7 @@ func (x *Sysctl) String() string {
 func (*Sysctl) ProtoMessage() {}
 
 func (x *Sysctl) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[65]
+	mi := &file_clew_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7031,7 +7329,7 @@ func (x *Sysctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
 func (*Sysctl) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{65}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Sysctl) GetAction() int64 {
@@ -7103,7 +7401,7 @@ type Unshare struct {
 
 func (x *Unshare) Reset() {
 	*x = Unshare{}
-	mi := &file_clew_v1_event_proto_msgTypes[66]
+	mi := &file_clew_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7115,7 +7413,7 @@ func (x *Unshare) String() string {
 func (*Unshare) ProtoMessage() {}
 
 func (x *Unshare) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[66]
+	mi := &file_clew_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7128,7 +7426,7 @@ func (x *Unshare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unshare.ProtoReflect.Descriptor instead.
 func (*Unshare) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{66}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Unshare) GetFlags() int64 {
@@ -7162,7 +7460,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_clew_v1_event_proto_msgTypes[67]
+	mi := &file_clew_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7174,7 +7472,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[67]
+	mi := &file_clew_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7187,7 +7485,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{67}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Socket) GetDomain() int64 {
@@ -7249,7 +7547,7 @@ type Setsockopt struct {
 
 func (x *Setsockopt) Reset() {
 	*x = Setsockopt{}
-	mi := &file_clew_v1_event_proto_msgTypes[68]
+	mi := &file_clew_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7261,7 +7559,7 @@ func (x *Setsockopt) String() string {
 func (*Setsockopt) ProtoMessage() {}
 
 func (x *Setsockopt) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[68]
+	mi := &file_clew_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7274,7 +7572,7 @@ func (x *Setsockopt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setsockopt.ProtoReflect.Descriptor instead.
 func (*Setsockopt) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{68}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Setsockopt) GetSocketType() int64 {
@@ -7383,7 +7681,7 @@ type DNS struct {
 
 func (x *DNS) Reset() {
 	*x = DNS{}
-	mi := &file_clew_v1_event_proto_msgTypes[69]
+	mi := &file_clew_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7395,7 +7693,7 @@ func (x *DNS) String() string {
 func (*DNS) ProtoMessage() {}
 
 func (x *DNS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[69]
+	mi := &file_clew_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7408,7 +7706,7 @@ func (x *DNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNS.ProtoReflect.Descriptor instead.
 func (*DNS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{69}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DNS) GetId() int64 {
@@ -7494,7 +7792,7 @@ type FailedDNS struct {
 
 func (x *FailedDNS) Reset() {
 	*x = FailedDNS{}
-	mi := &file_clew_v1_event_proto_msgTypes[70]
+	mi := &file_clew_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7506,7 +7804,7 @@ func (x *FailedDNS) String() string {
 func (*FailedDNS) ProtoMessage() {}
 
 func (x *FailedDNS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[70]
+	mi := &file_clew_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7519,7 +7817,7 @@ func (x *FailedDNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedDNS.ProtoReflect.Descriptor instead.
 func (*FailedDNS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{70}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *FailedDNS) GetNetwork() *Headers {
@@ -7563,7 +7861,7 @@ type IMDS struct {
 
 func (x *IMDS) Reset() {
 	*x = IMDS{}
-	mi := &file_clew_v1_event_proto_msgTypes[71]
+	mi := &file_clew_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7575,7 +7873,7 @@ func (x *IMDS) String() string {
 func (*IMDS) ProtoMessage() {}
 
 func (x *IMDS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[71]
+	mi := &file_clew_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7588,7 +7886,7 @@ func (x *IMDS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IMDS.ProtoReflect.Descriptor instead.
 func (*IMDS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{71}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *IMDS) GetType() string {
@@ -7669,7 +7967,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_clew_v1_event_proto_msgTypes[72]
+	mi := &file_clew_v1_event_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7681,7 +7979,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[72]
+	mi := &file_clew_v1_event_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7694,7 +7992,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{72}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Packet) GetHeaders() *Headers {
@@ -7733,7 +8031,7 @@ type NetworkFlowMonitor struct {
 
 func (x *NetworkFlowMonitor) Reset() {
 	*x = NetworkFlowMonitor{}
-	mi := &file_clew_v1_event_proto_msgTypes[73]
+	mi := &file_clew_v1_event_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7745,7 +8043,7 @@ func (x *NetworkFlowMonitor) String() string {
 func (*NetworkFlowMonitor) ProtoMessage() {}
 
 func (x *NetworkFlowMonitor) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[73]
+	mi := &file_clew_v1_event_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7758,7 +8056,7 @@ func (x *NetworkFlowMonitor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkFlowMonitor.ProtoReflect.Descriptor instead.
 func (*NetworkFlowMonitor) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{73}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *NetworkFlowMonitor) GetDeviceIfname() string {
@@ -7817,7 +8115,7 @@ type Ondemand struct {
 
 func (x *Ondemand) Reset() {
 	*x = Ondemand{}
-	mi := &file_clew_v1_event_proto_msgTypes[74]
+	mi := &file_clew_v1_event_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7829,7 +8127,7 @@ func (x *Ondemand) String() string {
 func (*Ondemand) ProtoMessage() {}
 
 func (x *Ondemand) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[74]
+	mi := &file_clew_v1_event_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7842,7 +8140,7 @@ func (x *Ondemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ondemand.ProtoReflect.Descriptor instead.
 func (*Ondemand) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{74}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Ondemand) GetName() string {
@@ -7949,7 +8247,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
 	"\x06family\x18\x03 \x01(\x03R\x06family\x12\x1a\n" +
 	"\bhostname\x18\x04 \x03(\tR\bhostname\x12\x1b\n" +
-	"\tunix_path\x18\x05 \x01(\tR\bunixPath\"\xf8\x06\n" +
+	"\tunix_path\x18\x05 \x01(\tR\bunixPath\"\xd7\a\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1e\n" +
 	"\n" +
@@ -7983,7 +8281,11 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x0emount_detached\x18\x19 \x01(\bR\rmountDetached\x121\n" +
 	"\bmetadata\x18\x1a \x01(\v2\x15.clew.v1.FileMetadataR\bmetadata\x12\x1f\n" +
 	"\vother_paths\x18\x1b \x03(\tR\n" +
-	"otherPaths\"\xb2\x03\n" +
+	"otherPaths\x12\x1d\n" +
+	"\n" +
+	"hash_state\x18\x1c \x01(\tR\thashState\x12*\n" +
+	"\x06before\x18\x1d \x01(\v2\x12.clew.v1.FileStateR\x06before\x12\x12\n" +
+	"\x04diff\x18\x1e \x01(\tR\x04diff\"\xb2\x03\n" +
 	"\x04Flow\x12(\n" +
 	"\x06source\x18\x01 \x01(\v2\x10.clew.v1.AddressR\x06source\x122\n" +
 	"\vdestination\x18\x02 \x01(\v2\x10.clew.v1.AddressR\vdestination\x12\x1f\n" +
@@ -8010,7 +8312,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x12\n" +
 	"\x04type\x18\a \x01(\x03R\x04type\x12(\n" +
 	"\x06source\x18\b \x01(\v2\x10.clew.v1.AddressR\x06source\x122\n" +
-	"\vdestination\x18\t \x01(\v2\x10.clew.v1.AddressR\vdestination\"\x89\x02\n" +
+	"\vdestination\x18\t \x01(\v2\x10.clew.v1.AddressR\vdestination\"\xfc\x02\n" +
 	"\fFileMetadata\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\x03R\x04type\x12#\n" +
@@ -8019,7 +8321,13 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x03abi\x18\x05 \x01(\x03R\x03abi\x12\"\n" +
 	"\ris_upx_packed\x18\x06 \x01(\bR\visUpxPacked\x12 \n" +
 	"\vcompression\x18\a \x01(\x03R\vcompression\x120\n" +
-	"\x14is_garble_obfuscated\x18\b \x01(\bR\x12isGarbleObfuscated\"\xad\r\n" +
+	"\x14is_garble_obfuscated\x18\b \x01(\bR\x12isGarbleObfuscated\x12\x18\n" +
+	"\alinkage\x18\t \x01(\x03R\alinkage\x12\x1f\n" +
+	"\vis_stripped\x18\n" +
+	" \x01(\bR\n" +
+	"isStripped\x12\x1b\n" +
+	"\tis_packed\x18\v \x01(\bR\bisPacked\x12\x19\n" +
+	"\bbuild_id\x18\f \x01(\tR\abuildId\"\xad\r\n" +
 	"\aProcess\x12\x1c\n" +
 	"\x02id\x18\x01 \x01(\v2\f.clew.v1.RefR\x02id\x12)\n" +
 	"\tparent_id\x18\x02 \x01(\v2\f.clew.v1.RefR\bparentId\x12\x10\n" +
@@ -8255,11 +8563,30 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x03key\x18\x04 \x01(\tR\x03key\x12\"\n" +
 	"\x05event\x18\x05 \x01(\v2\f.clew.v1.RefR\x05event\x12\x0e\n" +
 	"\x02at\x18\x06 \x01(\x03R\x02at\x12\x16\n" +
-	"\x06writer\x18\a \x01(\tR\x06writer\"N\n" +
+	"\x06writer\x18\a \x01(\tR\x06writer\"v\n" +
 	"\x06Answer\x12\x1a\n" +
 	"\bquestion\x18\x01 \x01(\tR\bquestion\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
-	"\x06values\x18\x03 \x03(\tR\x06values\"\x82\x01\n" +
+	"\x06values\x18\x03 \x03(\tR\x06values\x12&\n" +
+	"\x04file\x18\x04 \x01(\v2\x12.clew.v1.FileFactsR\x04file\"\xb2\x01\n" +
+	"\tFileState\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05inode\x18\x05 \x01(\x04R\x05inode\x12+\n" +
+	"\x11modification_time\x18\x06 \x01(\x03R\x10modificationTime\x12\x16\n" +
+	"\x06hashes\x18\a \x03(\tR\x06hashes\"\xa2\x02\n" +
+	"\tFileFacts\x12\"\n" +
+	"\x05event\x18\x01 \x01(\v2\f.clew.v1.RefR\x05event\x12\x14\n" +
+	"\x05field\x18\x02 \x01(\tR\x05field\x12\x16\n" +
+	"\x06hashes\x18\x03 \x03(\tR\x06hashes\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02at\x18\x05 \x01(\x03R\x02at\x121\n" +
+	"\bmetadata\x18\x06 \x01(\v2\x15.clew.v1.FileMetadataR\bmetadata\x12*\n" +
+	"\x06before\x18\a \x01(\v2\x12.clew.v1.FileStateR\x06before\x12(\n" +
+	"\x05after\x18\b \x01(\v2\x12.clew.v1.FileStateR\x05after\x12\x12\n" +
+	"\x04diff\x18\t \x01(\tR\x04diff\"\x82\x01\n" +
 	"\x04Lost\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
@@ -8284,7 +8611,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x06answer\x18\n" +
 	" \x01(\v2\x0f.clew.v1.AnswerR\x06answer\x12!\n" +
 	"\x04lost\x18\v \x01(\v2\r.clew.v1.LostR\x04lost\x12'\n" +
-	"\x06canary\x18\f \x01(\v2\x0f.clew.v1.CanaryR\x06canary\"\xb8\x03\n" +
+	"\x06canary\x18\f \x01(\v2\x0f.clew.v1.CanaryR\x06canary\"\xeb\x03\n" +
 	"\vSpoolRecord\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\trun_start\x18\x02 \x01(\v2\x11.clew.v1.RunStartR\brunStart\x123\n" +
@@ -8298,7 +8625,9 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\vfilter_plan\x18\t \x01(\v2\x13.clew.v1.FilterPlanR\n" +
 	"filterPlan\x12'\n" +
 	"\x06canary\x18\n" +
-	" \x01(\v2\x0f.clew.v1.CanaryR\x06canary\"\xcb\x02\n" +
+	" \x01(\v2\x0f.clew.v1.CanaryR\x06canary\x121\n" +
+	"\n" +
+	"file_facts\x18\v \x01(\v2\x12.clew.v1.FileFactsR\tfileFacts\"\xcb\x02\n" +
 	"\vUserSession\x12!\n" +
 	"\fk8s_username\x18\x01 \x01(\tR\vk8sUsername\x12\x17\n" +
 	"\ak8s_uid\x18\x02 \x01(\tR\x06k8sUid\x12\x1d\n" +
@@ -8621,7 +8950,7 @@ func file_clew_v1_event_proto_rawDescGZIP() []byte {
 	return file_clew_v1_event_proto_rawDescData
 }
 
-var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_clew_v1_event_proto_goTypes = []any{
 	(*Ref)(nil),                // 0: clew.v1.Ref
 	(*Address)(nil),            // 1: clew.v1.Address
@@ -8646,191 +8975,200 @@ var file_clew_v1_event_proto_goTypes = []any{
 	(*Carried)(nil),            // 20: clew.v1.Carried
 	(*HotWrite)(nil),           // 21: clew.v1.HotWrite
 	(*Answer)(nil),             // 22: clew.v1.Answer
-	(*Lost)(nil),               // 23: clew.v1.Lost
-	(*Canary)(nil),             // 24: clew.v1.Canary
-	(*StreamRecord)(nil),       // 25: clew.v1.StreamRecord
-	(*SpoolRecord)(nil),        // 26: clew.v1.SpoolRecord
-	(*UserSession)(nil),        // 27: clew.v1.UserSession
-	(*Fork)(nil),               // 28: clew.v1.Fork
-	(*Exec)(nil),               // 29: clew.v1.Exec
-	(*Exit)(nil),               // 30: clew.v1.Exit
-	(*Open)(nil),               // 31: clew.v1.Open
-	(*Unlink)(nil),             // 32: clew.v1.Unlink
-	(*Rename)(nil),             // 33: clew.v1.Rename
-	(*Chmod)(nil),              // 34: clew.v1.Chmod
-	(*Chown)(nil),              // 35: clew.v1.Chown
-	(*Link)(nil),               // 36: clew.v1.Link
-	(*Symlink)(nil),            // 37: clew.v1.Symlink
-	(*Connect)(nil),            // 38: clew.v1.Connect
-	(*Accept)(nil),             // 39: clew.v1.Accept
-	(*Bind)(nil),               // 40: clew.v1.Bind
-	(*Setuid)(nil),             // 41: clew.v1.Setuid
-	(*Setgid)(nil),             // 42: clew.v1.Setgid
-	(*CgroupWrite)(nil),        // 43: clew.v1.CgroupWrite
-	(*Mkdir)(nil),              // 44: clew.v1.Mkdir
-	(*Rmdir)(nil),              // 45: clew.v1.Rmdir
-	(*Chdir)(nil),              // 46: clew.v1.Chdir
-	(*Mount)(nil),              // 47: clew.v1.Mount
-	(*Umount)(nil),             // 48: clew.v1.Umount
-	(*Setxattr)(nil),           // 49: clew.v1.Setxattr
-	(*Removexattr)(nil),        // 50: clew.v1.Removexattr
-	(*Splice)(nil),             // 51: clew.v1.Splice
-	(*Utimes)(nil),             // 52: clew.v1.Utimes
-	(*Capset)(nil),             // 53: clew.v1.Capset
-	(*SignalSent)(nil),         // 54: clew.v1.SignalSent
-	(*Setrlimit)(nil),          // 55: clew.v1.Setrlimit
-	(*Capabilities)(nil),       // 56: clew.v1.Capabilities
-	(*Prctl)(nil),              // 57: clew.v1.Prctl
-	(*BPF)(nil),                // 58: clew.v1.BPF
-	(*LoadModule)(nil),         // 59: clew.v1.LoadModule
-	(*UnloadModule)(nil),       // 60: clew.v1.UnloadModule
-	(*Mmap)(nil),               // 61: clew.v1.Mmap
-	(*Mprotect)(nil),           // 62: clew.v1.Mprotect
-	(*Ptrace)(nil),             // 63: clew.v1.Ptrace
-	(*SELinux)(nil),            // 64: clew.v1.SELinux
-	(*Sysctl)(nil),             // 65: clew.v1.Sysctl
-	(*Unshare)(nil),            // 66: clew.v1.Unshare
-	(*Socket)(nil),             // 67: clew.v1.Socket
-	(*Setsockopt)(nil),         // 68: clew.v1.Setsockopt
-	(*DNS)(nil),                // 69: clew.v1.DNS
-	(*FailedDNS)(nil),          // 70: clew.v1.FailedDNS
-	(*IMDS)(nil),               // 71: clew.v1.IMDS
-	(*Packet)(nil),             // 72: clew.v1.Packet
-	(*NetworkFlowMonitor)(nil), // 73: clew.v1.NetworkFlowMonitor
-	(*Ondemand)(nil),           // 74: clew.v1.Ondemand
+	(*FileState)(nil),          // 23: clew.v1.FileState
+	(*FileFacts)(nil),          // 24: clew.v1.FileFacts
+	(*Lost)(nil),               // 25: clew.v1.Lost
+	(*Canary)(nil),             // 26: clew.v1.Canary
+	(*StreamRecord)(nil),       // 27: clew.v1.StreamRecord
+	(*SpoolRecord)(nil),        // 28: clew.v1.SpoolRecord
+	(*UserSession)(nil),        // 29: clew.v1.UserSession
+	(*Fork)(nil),               // 30: clew.v1.Fork
+	(*Exec)(nil),               // 31: clew.v1.Exec
+	(*Exit)(nil),               // 32: clew.v1.Exit
+	(*Open)(nil),               // 33: clew.v1.Open
+	(*Unlink)(nil),             // 34: clew.v1.Unlink
+	(*Rename)(nil),             // 35: clew.v1.Rename
+	(*Chmod)(nil),              // 36: clew.v1.Chmod
+	(*Chown)(nil),              // 37: clew.v1.Chown
+	(*Link)(nil),               // 38: clew.v1.Link
+	(*Symlink)(nil),            // 39: clew.v1.Symlink
+	(*Connect)(nil),            // 40: clew.v1.Connect
+	(*Accept)(nil),             // 41: clew.v1.Accept
+	(*Bind)(nil),               // 42: clew.v1.Bind
+	(*Setuid)(nil),             // 43: clew.v1.Setuid
+	(*Setgid)(nil),             // 44: clew.v1.Setgid
+	(*CgroupWrite)(nil),        // 45: clew.v1.CgroupWrite
+	(*Mkdir)(nil),              // 46: clew.v1.Mkdir
+	(*Rmdir)(nil),              // 47: clew.v1.Rmdir
+	(*Chdir)(nil),              // 48: clew.v1.Chdir
+	(*Mount)(nil),              // 49: clew.v1.Mount
+	(*Umount)(nil),             // 50: clew.v1.Umount
+	(*Setxattr)(nil),           // 51: clew.v1.Setxattr
+	(*Removexattr)(nil),        // 52: clew.v1.Removexattr
+	(*Splice)(nil),             // 53: clew.v1.Splice
+	(*Utimes)(nil),             // 54: clew.v1.Utimes
+	(*Capset)(nil),             // 55: clew.v1.Capset
+	(*SignalSent)(nil),         // 56: clew.v1.SignalSent
+	(*Setrlimit)(nil),          // 57: clew.v1.Setrlimit
+	(*Capabilities)(nil),       // 58: clew.v1.Capabilities
+	(*Prctl)(nil),              // 59: clew.v1.Prctl
+	(*BPF)(nil),                // 60: clew.v1.BPF
+	(*LoadModule)(nil),         // 61: clew.v1.LoadModule
+	(*UnloadModule)(nil),       // 62: clew.v1.UnloadModule
+	(*Mmap)(nil),               // 63: clew.v1.Mmap
+	(*Mprotect)(nil),           // 64: clew.v1.Mprotect
+	(*Ptrace)(nil),             // 65: clew.v1.Ptrace
+	(*SELinux)(nil),            // 66: clew.v1.SELinux
+	(*Sysctl)(nil),             // 67: clew.v1.Sysctl
+	(*Unshare)(nil),            // 68: clew.v1.Unshare
+	(*Socket)(nil),             // 69: clew.v1.Socket
+	(*Setsockopt)(nil),         // 70: clew.v1.Setsockopt
+	(*DNS)(nil),                // 71: clew.v1.DNS
+	(*FailedDNS)(nil),          // 72: clew.v1.FailedDNS
+	(*IMDS)(nil),               // 73: clew.v1.IMDS
+	(*Packet)(nil),             // 74: clew.v1.Packet
+	(*NetworkFlowMonitor)(nil), // 75: clew.v1.NetworkFlowMonitor
+	(*Ondemand)(nil),           // 76: clew.v1.Ondemand
 }
 var file_clew_v1_event_proto_depIdxs = []int32{
 	5,   // 0: clew.v1.File.metadata:type_name -> clew.v1.FileMetadata
-	1,   // 1: clew.v1.Flow.source:type_name -> clew.v1.Address
-	1,   // 2: clew.v1.Flow.destination:type_name -> clew.v1.Address
-	1,   // 3: clew.v1.Headers.source:type_name -> clew.v1.Address
-	1,   // 4: clew.v1.Headers.destination:type_name -> clew.v1.Address
-	0,   // 5: clew.v1.Process.id:type_name -> clew.v1.Ref
-	0,   // 6: clew.v1.Process.parent_id:type_name -> clew.v1.Ref
-	2,   // 7: clew.v1.Process.file:type_name -> clew.v1.File
-	2,   // 8: clew.v1.Process.interpreter_file:type_name -> clew.v1.File
-	27,  // 9: clew.v1.Process.user_session:type_name -> clew.v1.UserSession
-	2,   // 10: clew.v1.Process.script:type_name -> clew.v1.File
-	0,   // 11: clew.v1.Event.proc_id:type_name -> clew.v1.Ref
-	9,   // 12: clew.v1.Event.signals:type_name -> clew.v1.Signal
-	28,  // 13: clew.v1.Event.fork:type_name -> clew.v1.Fork
-	29,  // 14: clew.v1.Event.exec:type_name -> clew.v1.Exec
-	30,  // 15: clew.v1.Event.exit:type_name -> clew.v1.Exit
-	31,  // 16: clew.v1.Event.open:type_name -> clew.v1.Open
-	32,  // 17: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
-	33,  // 18: clew.v1.Event.rename:type_name -> clew.v1.Rename
-	34,  // 19: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
-	35,  // 20: clew.v1.Event.chown:type_name -> clew.v1.Chown
-	36,  // 21: clew.v1.Event.link:type_name -> clew.v1.Link
-	37,  // 22: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
-	38,  // 23: clew.v1.Event.connect:type_name -> clew.v1.Connect
-	39,  // 24: clew.v1.Event.accept:type_name -> clew.v1.Accept
-	40,  // 25: clew.v1.Event.bind:type_name -> clew.v1.Bind
-	41,  // 26: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
-	42,  // 27: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
-	43,  // 28: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
-	44,  // 29: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
-	45,  // 30: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
-	46,  // 31: clew.v1.Event.chdir:type_name -> clew.v1.Chdir
-	47,  // 32: clew.v1.Event.mount:type_name -> clew.v1.Mount
-	48,  // 33: clew.v1.Event.umount:type_name -> clew.v1.Umount
-	49,  // 34: clew.v1.Event.setxattr:type_name -> clew.v1.Setxattr
-	50,  // 35: clew.v1.Event.removexattr:type_name -> clew.v1.Removexattr
-	51,  // 36: clew.v1.Event.splice:type_name -> clew.v1.Splice
-	52,  // 37: clew.v1.Event.utimes:type_name -> clew.v1.Utimes
-	53,  // 38: clew.v1.Event.capset:type_name -> clew.v1.Capset
-	54,  // 39: clew.v1.Event.signal:type_name -> clew.v1.SignalSent
-	55,  // 40: clew.v1.Event.setrlimit:type_name -> clew.v1.Setrlimit
-	56,  // 41: clew.v1.Event.capabilities:type_name -> clew.v1.Capabilities
-	57,  // 42: clew.v1.Event.prctl:type_name -> clew.v1.Prctl
-	58,  // 43: clew.v1.Event.bpf:type_name -> clew.v1.BPF
-	59,  // 44: clew.v1.Event.load_module:type_name -> clew.v1.LoadModule
-	60,  // 45: clew.v1.Event.unload_module:type_name -> clew.v1.UnloadModule
-	61,  // 46: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
-	62,  // 47: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
-	63,  // 48: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
-	64,  // 49: clew.v1.Event.selinux:type_name -> clew.v1.SELinux
-	65,  // 50: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
-	66,  // 51: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
-	67,  // 52: clew.v1.Event.socket:type_name -> clew.v1.Socket
-	68,  // 53: clew.v1.Event.setsockopt:type_name -> clew.v1.Setsockopt
-	69,  // 54: clew.v1.Event.dns:type_name -> clew.v1.DNS
-	70,  // 55: clew.v1.Event.failed_dns:type_name -> clew.v1.FailedDNS
-	71,  // 56: clew.v1.Event.imds:type_name -> clew.v1.IMDS
-	72,  // 57: clew.v1.Event.packet:type_name -> clew.v1.Packet
-	73,  // 58: clew.v1.Event.network_flow_monitor:type_name -> clew.v1.NetworkFlowMonitor
-	74,  // 59: clew.v1.Event.ondemand:type_name -> clew.v1.Ondemand
-	0,   // 60: clew.v1.Target.node:type_name -> clew.v1.Ref
-	10,  // 61: clew.v1.Signal.recommended:type_name -> clew.v1.Recommendation
-	0,   // 62: clew.v1.Context.opened_by:type_name -> clew.v1.Ref
-	0,   // 63: clew.v1.ContextHot.by:type_name -> clew.v1.Ref
-	0,   // 64: clew.v1.ContextLink.event:type_name -> clew.v1.Ref
-	0,   // 65: clew.v1.ContextLink.cause:type_name -> clew.v1.Ref
-	17,  // 66: clew.v1.FilterPlan.kinds:type_name -> clew.v1.KindPlan
-	6,   // 67: clew.v1.RestoredState.processes:type_name -> clew.v1.Process
-	11,  // 68: clew.v1.RestoredState.contexts:type_name -> clew.v1.Context
-	20,  // 69: clew.v1.RestoredState.carried:type_name -> clew.v1.Carried
-	12,  // 70: clew.v1.RestoredState.hot:type_name -> clew.v1.ContextHot
-	21,  // 71: clew.v1.RestoredState.writes:type_name -> clew.v1.HotWrite
-	0,   // 72: clew.v1.Carried.process:type_name -> clew.v1.Ref
-	0,   // 73: clew.v1.HotWrite.event:type_name -> clew.v1.Ref
-	14,  // 74: clew.v1.StreamRecord.run_start:type_name -> clew.v1.RunStart
-	15,  // 75: clew.v1.StreamRecord.clock:type_name -> clew.v1.Clock
-	16,  // 76: clew.v1.StreamRecord.filter_plan:type_name -> clew.v1.FilterPlan
-	6,   // 77: clew.v1.StreamRecord.snapshot:type_name -> clew.v1.Process
-	18,  // 78: clew.v1.StreamRecord.snapshot_end:type_name -> clew.v1.SnapshotEnd
-	19,  // 79: clew.v1.StreamRecord.restored_state:type_name -> clew.v1.RestoredState
-	7,   // 80: clew.v1.StreamRecord.event:type_name -> clew.v1.Event
-	22,  // 81: clew.v1.StreamRecord.answer:type_name -> clew.v1.Answer
-	23,  // 82: clew.v1.StreamRecord.lost:type_name -> clew.v1.Lost
-	24,  // 83: clew.v1.StreamRecord.canary:type_name -> clew.v1.Canary
-	14,  // 84: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
-	6,   // 85: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
-	7,   // 86: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
-	11,  // 87: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
-	12,  // 88: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
-	13,  // 89: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
-	23,  // 90: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
-	16,  // 91: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
-	24,  // 92: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
-	6,   // 93: clew.v1.Fork.child:type_name -> clew.v1.Process
-	6,   // 94: clew.v1.Exec.image:type_name -> clew.v1.Process
-	2,   // 95: clew.v1.Open.file:type_name -> clew.v1.File
-	2,   // 96: clew.v1.Unlink.file:type_name -> clew.v1.File
-	2,   // 97: clew.v1.Rename.file:type_name -> clew.v1.File
-	2,   // 98: clew.v1.Rename.file_destination:type_name -> clew.v1.File
-	2,   // 99: clew.v1.Chmod.file:type_name -> clew.v1.File
-	2,   // 100: clew.v1.Chown.file:type_name -> clew.v1.File
-	2,   // 101: clew.v1.Link.file:type_name -> clew.v1.File
-	2,   // 102: clew.v1.Link.file_destination:type_name -> clew.v1.File
-	2,   // 103: clew.v1.Symlink.file:type_name -> clew.v1.File
-	1,   // 104: clew.v1.Connect.addr:type_name -> clew.v1.Address
-	1,   // 105: clew.v1.Accept.addr:type_name -> clew.v1.Address
-	1,   // 106: clew.v1.Accept.local:type_name -> clew.v1.Address
-	1,   // 107: clew.v1.Bind.addr:type_name -> clew.v1.Address
-	2,   // 108: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
-	2,   // 109: clew.v1.Mkdir.file:type_name -> clew.v1.File
-	2,   // 110: clew.v1.Rmdir.file:type_name -> clew.v1.File
-	2,   // 111: clew.v1.Chdir.file:type_name -> clew.v1.File
-	2,   // 112: clew.v1.Setxattr.file:type_name -> clew.v1.File
-	2,   // 113: clew.v1.Removexattr.file:type_name -> clew.v1.File
-	2,   // 114: clew.v1.Splice.file:type_name -> clew.v1.File
-	2,   // 115: clew.v1.Utimes.file:type_name -> clew.v1.File
-	8,   // 116: clew.v1.SignalSent.target:type_name -> clew.v1.Target
-	8,   // 117: clew.v1.Setrlimit.target:type_name -> clew.v1.Target
-	2,   // 118: clew.v1.LoadModule.file:type_name -> clew.v1.File
-	2,   // 119: clew.v1.Mmap.file:type_name -> clew.v1.File
-	8,   // 120: clew.v1.Ptrace.tracee:type_name -> clew.v1.Target
-	4,   // 121: clew.v1.DNS.network:type_name -> clew.v1.Headers
-	4,   // 122: clew.v1.FailedDNS.network:type_name -> clew.v1.Headers
-	4,   // 123: clew.v1.IMDS.network:type_name -> clew.v1.Headers
-	4,   // 124: clew.v1.Packet.headers:type_name -> clew.v1.Headers
-	3,   // 125: clew.v1.NetworkFlowMonitor.flows:type_name -> clew.v1.Flow
-	126, // [126:126] is the sub-list for method output_type
-	126, // [126:126] is the sub-list for method input_type
-	126, // [126:126] is the sub-list for extension type_name
-	126, // [126:126] is the sub-list for extension extendee
-	0,   // [0:126] is the sub-list for field type_name
+	23,  // 1: clew.v1.File.before:type_name -> clew.v1.FileState
+	1,   // 2: clew.v1.Flow.source:type_name -> clew.v1.Address
+	1,   // 3: clew.v1.Flow.destination:type_name -> clew.v1.Address
+	1,   // 4: clew.v1.Headers.source:type_name -> clew.v1.Address
+	1,   // 5: clew.v1.Headers.destination:type_name -> clew.v1.Address
+	0,   // 6: clew.v1.Process.id:type_name -> clew.v1.Ref
+	0,   // 7: clew.v1.Process.parent_id:type_name -> clew.v1.Ref
+	2,   // 8: clew.v1.Process.file:type_name -> clew.v1.File
+	2,   // 9: clew.v1.Process.interpreter_file:type_name -> clew.v1.File
+	29,  // 10: clew.v1.Process.user_session:type_name -> clew.v1.UserSession
+	2,   // 11: clew.v1.Process.script:type_name -> clew.v1.File
+	0,   // 12: clew.v1.Event.proc_id:type_name -> clew.v1.Ref
+	9,   // 13: clew.v1.Event.signals:type_name -> clew.v1.Signal
+	30,  // 14: clew.v1.Event.fork:type_name -> clew.v1.Fork
+	31,  // 15: clew.v1.Event.exec:type_name -> clew.v1.Exec
+	32,  // 16: clew.v1.Event.exit:type_name -> clew.v1.Exit
+	33,  // 17: clew.v1.Event.open:type_name -> clew.v1.Open
+	34,  // 18: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
+	35,  // 19: clew.v1.Event.rename:type_name -> clew.v1.Rename
+	36,  // 20: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
+	37,  // 21: clew.v1.Event.chown:type_name -> clew.v1.Chown
+	38,  // 22: clew.v1.Event.link:type_name -> clew.v1.Link
+	39,  // 23: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
+	40,  // 24: clew.v1.Event.connect:type_name -> clew.v1.Connect
+	41,  // 25: clew.v1.Event.accept:type_name -> clew.v1.Accept
+	42,  // 26: clew.v1.Event.bind:type_name -> clew.v1.Bind
+	43,  // 27: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
+	44,  // 28: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
+	45,  // 29: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
+	46,  // 30: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
+	47,  // 31: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
+	48,  // 32: clew.v1.Event.chdir:type_name -> clew.v1.Chdir
+	49,  // 33: clew.v1.Event.mount:type_name -> clew.v1.Mount
+	50,  // 34: clew.v1.Event.umount:type_name -> clew.v1.Umount
+	51,  // 35: clew.v1.Event.setxattr:type_name -> clew.v1.Setxattr
+	52,  // 36: clew.v1.Event.removexattr:type_name -> clew.v1.Removexattr
+	53,  // 37: clew.v1.Event.splice:type_name -> clew.v1.Splice
+	54,  // 38: clew.v1.Event.utimes:type_name -> clew.v1.Utimes
+	55,  // 39: clew.v1.Event.capset:type_name -> clew.v1.Capset
+	56,  // 40: clew.v1.Event.signal:type_name -> clew.v1.SignalSent
+	57,  // 41: clew.v1.Event.setrlimit:type_name -> clew.v1.Setrlimit
+	58,  // 42: clew.v1.Event.capabilities:type_name -> clew.v1.Capabilities
+	59,  // 43: clew.v1.Event.prctl:type_name -> clew.v1.Prctl
+	60,  // 44: clew.v1.Event.bpf:type_name -> clew.v1.BPF
+	61,  // 45: clew.v1.Event.load_module:type_name -> clew.v1.LoadModule
+	62,  // 46: clew.v1.Event.unload_module:type_name -> clew.v1.UnloadModule
+	63,  // 47: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
+	64,  // 48: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
+	65,  // 49: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
+	66,  // 50: clew.v1.Event.selinux:type_name -> clew.v1.SELinux
+	67,  // 51: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
+	68,  // 52: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
+	69,  // 53: clew.v1.Event.socket:type_name -> clew.v1.Socket
+	70,  // 54: clew.v1.Event.setsockopt:type_name -> clew.v1.Setsockopt
+	71,  // 55: clew.v1.Event.dns:type_name -> clew.v1.DNS
+	72,  // 56: clew.v1.Event.failed_dns:type_name -> clew.v1.FailedDNS
+	73,  // 57: clew.v1.Event.imds:type_name -> clew.v1.IMDS
+	74,  // 58: clew.v1.Event.packet:type_name -> clew.v1.Packet
+	75,  // 59: clew.v1.Event.network_flow_monitor:type_name -> clew.v1.NetworkFlowMonitor
+	76,  // 60: clew.v1.Event.ondemand:type_name -> clew.v1.Ondemand
+	0,   // 61: clew.v1.Target.node:type_name -> clew.v1.Ref
+	10,  // 62: clew.v1.Signal.recommended:type_name -> clew.v1.Recommendation
+	0,   // 63: clew.v1.Context.opened_by:type_name -> clew.v1.Ref
+	0,   // 64: clew.v1.ContextHot.by:type_name -> clew.v1.Ref
+	0,   // 65: clew.v1.ContextLink.event:type_name -> clew.v1.Ref
+	0,   // 66: clew.v1.ContextLink.cause:type_name -> clew.v1.Ref
+	17,  // 67: clew.v1.FilterPlan.kinds:type_name -> clew.v1.KindPlan
+	6,   // 68: clew.v1.RestoredState.processes:type_name -> clew.v1.Process
+	11,  // 69: clew.v1.RestoredState.contexts:type_name -> clew.v1.Context
+	20,  // 70: clew.v1.RestoredState.carried:type_name -> clew.v1.Carried
+	12,  // 71: clew.v1.RestoredState.hot:type_name -> clew.v1.ContextHot
+	21,  // 72: clew.v1.RestoredState.writes:type_name -> clew.v1.HotWrite
+	0,   // 73: clew.v1.Carried.process:type_name -> clew.v1.Ref
+	0,   // 74: clew.v1.HotWrite.event:type_name -> clew.v1.Ref
+	24,  // 75: clew.v1.Answer.file:type_name -> clew.v1.FileFacts
+	0,   // 76: clew.v1.FileFacts.event:type_name -> clew.v1.Ref
+	5,   // 77: clew.v1.FileFacts.metadata:type_name -> clew.v1.FileMetadata
+	23,  // 78: clew.v1.FileFacts.before:type_name -> clew.v1.FileState
+	23,  // 79: clew.v1.FileFacts.after:type_name -> clew.v1.FileState
+	14,  // 80: clew.v1.StreamRecord.run_start:type_name -> clew.v1.RunStart
+	15,  // 81: clew.v1.StreamRecord.clock:type_name -> clew.v1.Clock
+	16,  // 82: clew.v1.StreamRecord.filter_plan:type_name -> clew.v1.FilterPlan
+	6,   // 83: clew.v1.StreamRecord.snapshot:type_name -> clew.v1.Process
+	18,  // 84: clew.v1.StreamRecord.snapshot_end:type_name -> clew.v1.SnapshotEnd
+	19,  // 85: clew.v1.StreamRecord.restored_state:type_name -> clew.v1.RestoredState
+	7,   // 86: clew.v1.StreamRecord.event:type_name -> clew.v1.Event
+	22,  // 87: clew.v1.StreamRecord.answer:type_name -> clew.v1.Answer
+	25,  // 88: clew.v1.StreamRecord.lost:type_name -> clew.v1.Lost
+	26,  // 89: clew.v1.StreamRecord.canary:type_name -> clew.v1.Canary
+	14,  // 90: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
+	6,   // 91: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
+	7,   // 92: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
+	11,  // 93: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
+	12,  // 94: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
+	13,  // 95: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
+	25,  // 96: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
+	16,  // 97: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
+	26,  // 98: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
+	24,  // 99: clew.v1.SpoolRecord.file_facts:type_name -> clew.v1.FileFacts
+	6,   // 100: clew.v1.Fork.child:type_name -> clew.v1.Process
+	6,   // 101: clew.v1.Exec.image:type_name -> clew.v1.Process
+	2,   // 102: clew.v1.Open.file:type_name -> clew.v1.File
+	2,   // 103: clew.v1.Unlink.file:type_name -> clew.v1.File
+	2,   // 104: clew.v1.Rename.file:type_name -> clew.v1.File
+	2,   // 105: clew.v1.Rename.file_destination:type_name -> clew.v1.File
+	2,   // 106: clew.v1.Chmod.file:type_name -> clew.v1.File
+	2,   // 107: clew.v1.Chown.file:type_name -> clew.v1.File
+	2,   // 108: clew.v1.Link.file:type_name -> clew.v1.File
+	2,   // 109: clew.v1.Link.file_destination:type_name -> clew.v1.File
+	2,   // 110: clew.v1.Symlink.file:type_name -> clew.v1.File
+	1,   // 111: clew.v1.Connect.addr:type_name -> clew.v1.Address
+	1,   // 112: clew.v1.Accept.addr:type_name -> clew.v1.Address
+	1,   // 113: clew.v1.Accept.local:type_name -> clew.v1.Address
+	1,   // 114: clew.v1.Bind.addr:type_name -> clew.v1.Address
+	2,   // 115: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
+	2,   // 116: clew.v1.Mkdir.file:type_name -> clew.v1.File
+	2,   // 117: clew.v1.Rmdir.file:type_name -> clew.v1.File
+	2,   // 118: clew.v1.Chdir.file:type_name -> clew.v1.File
+	2,   // 119: clew.v1.Setxattr.file:type_name -> clew.v1.File
+	2,   // 120: clew.v1.Removexattr.file:type_name -> clew.v1.File
+	2,   // 121: clew.v1.Splice.file:type_name -> clew.v1.File
+	2,   // 122: clew.v1.Utimes.file:type_name -> clew.v1.File
+	8,   // 123: clew.v1.SignalSent.target:type_name -> clew.v1.Target
+	8,   // 124: clew.v1.Setrlimit.target:type_name -> clew.v1.Target
+	2,   // 125: clew.v1.LoadModule.file:type_name -> clew.v1.File
+	2,   // 126: clew.v1.Mmap.file:type_name -> clew.v1.File
+	8,   // 127: clew.v1.Ptrace.tracee:type_name -> clew.v1.Target
+	4,   // 128: clew.v1.DNS.network:type_name -> clew.v1.Headers
+	4,   // 129: clew.v1.FailedDNS.network:type_name -> clew.v1.Headers
+	4,   // 130: clew.v1.IMDS.network:type_name -> clew.v1.Headers
+	4,   // 131: clew.v1.Packet.headers:type_name -> clew.v1.Headers
+	3,   // 132: clew.v1.NetworkFlowMonitor.flows:type_name -> clew.v1.Flow
+	133, // [133:133] is the sub-list for method output_type
+	133, // [133:133] is the sub-list for method input_type
+	133, // [133:133] is the sub-list for extension type_name
+	133, // [133:133] is the sub-list for extension extendee
+	0,   // [0:133] is the sub-list for field type_name
 }
 
 func init() { file_clew_v1_event_proto_init() }
@@ -8893,7 +9231,7 @@ func file_clew_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clew_v1_event_proto_rawDesc), len(file_clew_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   75,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file clew/v1/ingest.proto.
  */
 export const file_clew_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("ChRjbGV3L3YxL2luZ2VzdC5wcm90bxIHY2xldy52MSJ6CgtQdXNoUmVxdWVzdBIfCgVoZWxsbxgBIAEoCzIOLmNsZXcudjEuSGVsbG9IABIfCgViYXRjaBgCIAEoCzIOLmNsZXcudjEuQmF0Y2hIABIhCgZoZWFsdGgYAyABKAsyDy5jbGV3LnYxLkhlYWx0aEgAQgYKBGJvZHkiuQEKBUhlbGxvEhAKCGFnZW50X2lkGAEgASgJEhAKCGhvc3RuYW1lGAIgASgJEgsKA3J1bhgDIAEoBhILCgNwaWQYBCABKAUSDwoHdmVyc2lvbhgFIAEoCRIQCghwcm90b2NvbBgGIAEoBRIOCgZzY2hlbWEYByABKAUSDAoEbW9kZRgIIAEoCRIOCgZrZXJuZWwYCSABKAkSEQoJcmVjb3JkaW5nGAogASgIEg4KBnJlYXNvbhgLIAEoCSKKAQoFQmF0Y2gSCgoCaWQYASABKAkSEQoJZmlyc3Rfc2VxGAIgASgEEhAKCGxhc3Rfc2VxGAMgASgEEg0KBWRyb3BzGAQgASgEEg8KB3BheWxvYWQYBSABKAwSCwoDcnVuGAYgASgGEhEKCW9mZnNldF9ucxgHIAEoAxIQCghhZ2VudF9pZBgIIAEoCSJ0CgZIZWFsdGgSFQoNc3Bvb2xfcmVjb3JkcxgBIAEoBBIMCgRsb3N0GAIgASgEEhQKDHJ1bGVzX2xvYWRlZBgDIAEoBRIhCgVydWxlcxgEIAMoCzISLmNsZXcudjEuUnVsZVN0YXRlEgwKBGRvbmUYBSABKAgiigEKCVJ1bGVTdGF0ZRIKCgJpZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDgoGcmVhc29uGAMgASgJEg0KBXRpdGxlGAQgASgJEgwKBHR5cGUYBSABKAkSEAoIc2V2ZXJpdHkYBiABKAkSEgoKZXhwcmVzc2lvbhgHIAEoCRIOCgZwb2xpY3kYCCABKAkiWAoMUHVzaFJlc3BvbnNlEiMKB3dlbGNvbWUYASABKAsyEC5jbGV3LnYxLldlbGNvbWVIABIbCgNhY2sYAiABKAsyDC5jbGV3LnYxLkFja0gAQgYKBGJvZHkiHwoHV2VsY29tZRIUCgxyZXNlbmRfbm9kZXMYASABKAgiKgoDQWNrEhAKCGJhdGNoX2lkGAEgASgJEhEKCWR1cGxpY2F0ZRgCIAEoCDJICg1Jbmdlc3RTZXJ2aWNlEjcKBFB1c2gSFC5jbGV3LnYxLlB1c2hSZXF1ZXN0GhUuY2xldy52MS5QdXNoUmVzcG9uc2UoATABQjVaM2dpdGh1Yi5jb20vY2xld3NlYy9jbGV3L2ludGVybmFsL2dlbi9jbGV3L3YxO2NsZXd2MWIGcHJvdG8z");
+  fileDesc("ChRjbGV3L3YxL2luZ2VzdC5wcm90bxIHY2xldy52MSJ6CgtQdXNoUmVxdWVzdBIfCgVoZWxsbxgBIAEoCzIOLmNsZXcudjEuSGVsbG9IABIfCgViYXRjaBgCIAEoCzIOLmNsZXcudjEuQmF0Y2hIABIhCgZoZWFsdGgYAyABKAsyDy5jbGV3LnYxLkhlYWx0aEgAQgYKBGJvZHkiuQEKBUhlbGxvEhAKCGFnZW50X2lkGAEgASgJEhAKCGhvc3RuYW1lGAIgASgJEgsKA3J1bhgDIAEoBhILCgNwaWQYBCABKAUSDwoHdmVyc2lvbhgFIAEoCRIQCghwcm90b2NvbBgGIAEoBRIOCgZzY2hlbWEYByABKAUSDAoEbW9kZRgIIAEoCRIOCgZrZXJuZWwYCSABKAkSEQoJcmVjb3JkaW5nGAogASgIEg4KBnJlYXNvbhgLIAEoCSKKAQoFQmF0Y2gSCgoCaWQYASABKAkSEQoJZmlyc3Rfc2VxGAIgASgEEhAKCGxhc3Rfc2VxGAMgASgEEg0KBWRyb3BzGAQgASgEEg8KB3BheWxvYWQYBSABKAwSCwoDcnVuGAYgASgGEhEKCW9mZnNldF9ucxgHIAEoAxIQCghhZ2VudF9pZBgIIAEoCSKcAQoGSGVhbHRoEhUKDXNwb29sX3JlY29yZHMYASABKAQSDAoEbG9zdBgCIAEoBBIUCgxydWxlc19sb2FkZWQYAyABKAUSIQoFcnVsZXMYBCADKAsyEi5jbGV3LnYxLlJ1bGVTdGF0ZRIMCgRkb25lGAUgASgIEiYKB21ldHJpY3MYBiADKAsyFS5jbGV3LnYxLk1ldHJpY1NhbXBsZSI7CgxNZXRyaWNTYW1wbGUSDAoEbmFtZRgBIAEoCRIOCgZsYWJlbHMYAiADKAkSDQoFdmFsdWUYAyABKAEiigEKCVJ1bGVTdGF0ZRIKCgJpZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDgoGcmVhc29uGAMgASgJEg0KBXRpdGxlGAQgASgJEgwKBHR5cGUYBSABKAkSEAoIc2V2ZXJpdHkYBiABKAkSEgoKZXhwcmVzc2lvbhgHIAEoCRIOCgZwb2xpY3kYCCABKAkiWAoMUHVzaFJlc3BvbnNlEiMKB3dlbGNvbWUYASABKAsyEC5jbGV3LnYxLldlbGNvbWVIABIbCgNhY2sYAiABKAsyDC5jbGV3LnYxLkFja0gAQgYKBGJvZHkiHwoHV2VsY29tZRIUCgxyZXNlbmRfbm9kZXMYASABKAgiKgoDQWNrEhAKCGJhdGNoX2lkGAEgASgJEhEKCWR1cGxpY2F0ZRgCIAEoCDJICg1Jbmdlc3RTZXJ2aWNlEjcKBFB1c2gSFC5jbGV3LnYxLlB1c2hSZXF1ZXN0GhUuY2xldy52MS5QdXNoUmVzcG9uc2UoATABQjVaM2dpdGh1Yi5jb20vY2xld3NlYy9jbGV3L2ludGVybmFsL2dlbi9jbGV3L3YxO2NsZXd2MWIGcHJvdG8z");
 
 /**
  * @generated from message clew.v1.PushRequest
@@ -375,6 +375,14 @@ export type Health = Message<"clew.v1.Health"> & {
    * @generated from field: bool done = 5;
    */
   done: boolean;
+
+  /**
+   * What the agent counts, by the names of internal/metrics; not with every
+   * message.
+   *
+   * @generated from field: repeated clew.v1.MetricSample metrics = 6;
+   */
+  metrics: MetricSample[];
 };
 
 /**
@@ -409,6 +417,14 @@ export type HealthJson = {
    * @generated from field: bool done = 5;
    */
   done?: boolean;
+
+  /**
+   * What the agent counts, by the names of internal/metrics; not with every
+   * message.
+   *
+   * @generated from field: repeated clew.v1.MetricSample metrics = 6;
+   */
+  metrics?: MetricSampleJson[];
 };
 
 /**
@@ -417,6 +433,61 @@ export type HealthJson = {
  */
 export const HealthSchema: GenMessage<Health, {jsonType: HealthJson}> = /*@__PURE__*/
   messageDesc(file_clew_v1_ingest, 3);
+
+/**
+ * MetricSample is a number that the agent's side of internal/metrics declares.
+ *
+ * @generated from message clew.v1.MetricSample
+ */
+export type MetricSample = Message<"clew.v1.MetricSample"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * values, in the order of the declaration
+   *
+   * @generated from field: repeated string labels = 2;
+   */
+  labels: string[];
+
+  /**
+   * @generated from field: double value = 3;
+   */
+  value: number;
+};
+
+/**
+ * MetricSample is a number that the agent's side of internal/metrics declares.
+ *
+ * @generated from message clew.v1.MetricSample
+ */
+export type MetricSampleJson = {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name?: string;
+
+  /**
+   * values, in the order of the declaration
+   *
+   * @generated from field: repeated string labels = 2;
+   */
+  labels?: string[];
+
+  /**
+   * @generated from field: double value = 3;
+   */
+  value?: number | "NaN" | "Infinity" | "-Infinity";
+};
+
+/**
+ * Describes the message clew.v1.MetricSample.
+ * Use `create(MetricSampleSchema)` to create a new message.
+ */
+export const MetricSampleSchema: GenMessage<MetricSample, {jsonType: MetricSampleJson}> = /*@__PURE__*/
+  messageDesc(file_clew_v1_ingest, 4);
 
 /**
  * @generated from message clew.v1.RuleState
@@ -513,7 +584,7 @@ export type RuleStateJson = {
  * Use `create(RuleStateSchema)` to create a new message.
  */
 export const RuleStateSchema: GenMessage<RuleState, {jsonType: RuleStateJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_ingest, 4);
+  messageDesc(file_clew_v1_ingest, 5);
 
 /**
  * @generated from message clew.v1.PushResponse
@@ -557,7 +628,7 @@ export type PushResponseJson = {
  * Use `create(PushResponseSchema)` to create a new message.
  */
 export const PushResponseSchema: GenMessage<PushResponse, {jsonType: PushResponseJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_ingest, 5);
+  messageDesc(file_clew_v1_ingest, 6);
 
 /**
  * @generated from message clew.v1.Welcome
@@ -588,7 +659,7 @@ export type WelcomeJson = {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome, {jsonType: WelcomeJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_ingest, 6);
+  messageDesc(file_clew_v1_ingest, 7);
 
 /**
  * @generated from message clew.v1.Ack
@@ -625,7 +696,7 @@ export type AckJson = {
  * Use `create(AckSchema)` to create a new message.
  */
 export const AckSchema: GenMessage<Ack, {jsonType: AckJson}> = /*@__PURE__*/
-  messageDesc(file_clew_v1_ingest, 7);
+  messageDesc(file_clew_v1_ingest, 8);
 
 /**
  * @generated from service clew.v1.IngestService
