@@ -25,14 +25,7 @@ import (
 	"github.com/clewsec/clew/internal/event"
 )
 
-// TestMain also plays the programs that the tests watch.
-func TestMain(m *testing.M) {
-	if what := os.Getenv("CLEW_SENSOR_HELPER"); what != "" {
-		os.Exit(helper(what, os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
-
+// helper plays the programs that the tests watch.
 func helper(what string, args []string) int {
 	switch what {
 	case "exit":
@@ -146,6 +139,7 @@ func mkfile(t *testing.T, path string) string {
 // TestKinds has a test for each kind of event, all under one sensor.
 func TestKinds(t *testing.T) {
 	w := startWatch(t, Config{Plan: everything(), NotSelf: true})
+	noteBudget(t, w.s)
 	sub := func(name string, f func(t *testing.T, w *watch)) {
 		t.Run(name, func(t *testing.T) {
 			w.t = t

@@ -87,6 +87,7 @@ func startWatch(t testing.TB, cfg Config) *watch {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		err := s.Run(ctx, func(r *event.StreamRecord) error {
+			note(r)
 			w.mu.Lock()
 			w.recs = append(w.recs, r)
 			w.cond.Broadcast()

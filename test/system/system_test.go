@@ -33,6 +33,7 @@ import (
 // machine, where nothing can be built, or one that is built once.
 var clew = os.Getenv("CLEW_BIN")
 
+// TestMain also looks for what the tests left in the kernel.
 func TestMain(m *testing.M) {
 	if os.Getenv(namesEnv) != "" {
 		if err := lookUp(os.Args[1]); err != nil {
@@ -49,7 +50,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
-		status = m.Run()
+		status = proc.Clean(os.Stderr, m.Run)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -34,24 +34,27 @@ func (h Held) Add(pid int) error {
 			continue
 		}
 		h[fmt.Sprintf("process %d at %d", p, start)] = true
-		infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", p))
+		h.descriptors(fmt.Sprintf("/proc/%d/fdinfo", p))
+	}
+	return nil
+}
+
+// descriptors adds the BPF objects that a folder of descriptors' facts names.
+func (h Held) descriptors(dir string) {
+	// Descriptors, and whole processes, come and go meanwhile.
+	infos, _ := os.ReadDir(dir)
+	for _, info := range infos {
+		text, err := os.ReadFile(filepath.Join(dir, info.Name()))
 		if err != nil {
-			return err
+			continue
 		}
-		for _, name := range infos {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				continue
-			}
-			for line := range strings.Lines(string(text)) {
-				key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-				if kind, ok := map[string]string{"prog_id": "program", "map_id": "map", "link_id": "link"}[key]; ok {
-					h[kind+" "+strings.TrimSpace(value)] = true
-				}
+		for line := range strings.Lines(string(text)) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+			if kind, ok := map[string]string{"prog_id": "program", "map_id": "map", "link_id": "link"}[key]; ok {
+				h[kind+" "+strings.TrimSpace(value)] = true
 			}
 		}
 	}
-	return nil
 }
 
 // Remaining returns what of h still exists, sorted. It needs root.
