@@ -457,20 +457,22 @@ type ContextLink struct {
 
 // RunStart: first record of a stream; one start of an agent.
 type RunStart struct {
-	Run          uint64 // Run id.
-	Seed         []byte // Seed of the pseudo-random function, 32 bytes.
-	HostID       string // Agent id (UUID); empty in a recording, where it is derived.
-	BootID       string // Kernel boot id.
-	Hostname     string // Name of the host.
-	Kernel       string // Kernel release.
-	Arch         string // Machine architecture.
-	Mode         string // trampoline, tracepoint, replay, none.
-	Schema       int64  // Version of the event schema.
-	OffsetNS     int64  // Wall clock minus boot clock, ns.
-	Recording    bool   // The stream is a recording.
-	At           int64  // When, ns since the epoch.
-	Version      string // Version of the agent.
-	Distribution string // Operating system.
+	Run          uint64   // Run id.
+	Seed         []byte   // Seed of the pseudo-random function, 32 bytes.
+	HostID       string   // Agent id (UUID); empty in a recording, where it is derived.
+	BootID       string   // Kernel boot id.
+	Hostname     string   // Name of the host.
+	Kernel       string   // Kernel release.
+	Arch         string   // Machine architecture.
+	Mode         string   // trampoline, tracepoint, replay, none.
+	Schema       int64    // Version of the event schema.
+	OffsetNS     int64    // Wall clock minus boot clock, ns.
+	Recording    bool     // The stream is a recording.
+	At           int64    // When, ns since the epoch.
+	Version      string   // Version of the agent.
+	Distribution string   // Operating system.
+	AgentPID     uint32   // Process id of the agent.
+	AgentFiles   []string // The agent's own files, for rules that guard them: globs.
 }
 
 // Clock: offset between boot clock and wall clock from here on.
@@ -574,6 +576,12 @@ type Canary struct {
 	At    int64  // When it was sent, ns since the epoch.
 }
 
+// Pressure: how near the agent is to its memory ceiling; from here on depth is given up, or no longer. Repeated while it lasts.
+type Pressure struct {
+	Level int64 // 0 far, 1 near, 2 at it.
+	At    int64 // When, ns since the epoch.
+}
+
 // StreamRecord: one record of a stream, what leaves decode.
 type StreamRecord struct {
 	Seq           uint64 // Number in the stream.
@@ -588,6 +596,7 @@ type StreamRecord struct {
 	Answer        *Answer
 	Lost          *Lost
 	Canary        *Canary
+	Pressure      *Pressure
 }
 
 // SpoolRecord: one record of a spool, what leaves the pipeline and is stored.
@@ -4081,6 +4090,14 @@ func AppendRunStart(b []byte, x *RunStart) []byte {
 		b = protowire.AppendTag(b, 14, protowire.BytesType)
 		b = protowire.AppendString(b, x.Distribution)
 	}
+	if x.AgentPID != 0 {
+		b = protowire.AppendTag(b, 15, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.AgentPID))
+	}
+	for _, s := range x.AgentFiles {
+		b = protowire.AppendTag(b, 16, protowire.BytesType)
+		b = protowire.AppendString(b, s)
+	}
 	return b
 }
 
@@ -4190,6 +4207,20 @@ func ConsumeRunStart(b []byte, x *RunStart) error {
 				return err
 			}
 			x.Distribution = string(v)
+			b = b[n:]
+		case 15:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.AgentPID = uint32(v)
+			b = b[n:]
+		case 16:
+			v, n, err := consumeBytes(b, typ)
+			if err != nil {
+				return err
+			}
+			x.AgentFiles = append(x.AgentFiles, string(v))
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)
@@ -5078,6 +5109,53 @@ func ConsumeCanary(b []byte, x *Canary) error {
 	return nil
 }
 
+// AppendPressure appends the protobuf encoding of x to b.
+func AppendPressure(b []byte, x *Pressure) []byte {
+	if x.Level != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.Level))
+	}
+	if x.At != 0 {
+		b = protowire.AppendTag(b, 2, protowire.VarintType)
+		b = protowire.AppendVarint(b, uint64(x.At))
+	}
+	return b
+}
+
+// ConsumePressure decodes b into x. Unknown fields are skipped.
+func ConsumePressure(b []byte, x *Pressure) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Pressure", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Level = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.At = int64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Pressure", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
 // AppendStreamRecord appends the protobuf encoding of x to b.
 func AppendStreamRecord(b []byte, x *StreamRecord) []byte {
 	if x.Seq != 0 {
@@ -5117,6 +5195,9 @@ func AppendStreamRecord(b []byte, x *StreamRecord) []byte {
 	}
 	if x.Canary != nil {
 		b = appendMessage(b, 12, x.Canary, AppendCanary)
+	}
+	if x.Pressure != nil {
+		b = appendMessage(b, 13, x.Pressure, AppendPressure)
 	}
 	return b
 }
@@ -5213,6 +5294,13 @@ func ConsumeStreamRecord(b []byte, x *StreamRecord) error {
 				return err
 			}
 			x.Canary = v
+			b = b[n:]
+		case 13:
+			v, n, err := consumeMessage(b, typ, ConsumePressure)
+			if err != nil {
+				return err
+			}
+			x.Pressure = v
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)

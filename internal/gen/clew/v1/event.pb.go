@@ -2982,7 +2982,11 @@ type RunStart struct {
 	// Version of the agent.
 	Version string `protobuf:"bytes,13,opt,name=version,proto3" json:"version,omitempty"`
 	// Operating system.
-	Distribution  string `protobuf:"bytes,14,opt,name=distribution,proto3" json:"distribution,omitempty"`
+	Distribution string `protobuf:"bytes,14,opt,name=distribution,proto3" json:"distribution,omitempty"`
+	// Process id of the agent.
+	AgentPid uint32 `protobuf:"varint,15,opt,name=agent_pid,json=agentPid,proto3" json:"agent_pid,omitempty"`
+	// The agent's own files, for rules that guard them: globs.
+	AgentFiles    []string `protobuf:"bytes,16,rep,name=agent_files,json=agentFiles,proto3" json:"agent_files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3113,6 +3117,20 @@ func (x *RunStart) GetDistribution() string {
 		return x.Distribution
 	}
 	return ""
+}
+
+func (x *RunStart) GetAgentPid() uint32 {
+	if x != nil {
+		return x.AgentPid
+	}
+	return 0
+}
+
+func (x *RunStart) GetAgentFiles() []string {
+	if x != nil {
+		return x.AgentFiles
+	}
+	return nil
 }
 
 // Offset between boot clock and wall clock from here on.
@@ -4036,6 +4054,61 @@ func (x *Canary) GetAt() int64 {
 	return 0
 }
 
+// How near the agent is to its memory ceiling; from here on depth is given up, or no longer. Repeated while it lasts.
+type Pressure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0 far, 1 near, 2 at it.
+	Level int64 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	// When, ns since the epoch.
+	At            int64 `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pressure) Reset() {
+	*x = Pressure{}
+	mi := &file_clew_v1_event_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pressure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pressure) ProtoMessage() {}
+
+func (x *Pressure) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pressure.ProtoReflect.Descriptor instead.
+func (*Pressure) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Pressure) GetLevel() int64 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *Pressure) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
 // One record of a stream, what leaves decode.
 type StreamRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4054,13 +4127,14 @@ type StreamRecord struct {
 	Answer        *Answer        `protobuf:"bytes,10,opt,name=answer,proto3" json:"answer,omitempty"`
 	Lost          *Lost          `protobuf:"bytes,11,opt,name=lost,proto3" json:"lost,omitempty"`
 	Canary        *Canary        `protobuf:"bytes,12,opt,name=canary,proto3" json:"canary,omitempty"`
+	Pressure      *Pressure      `protobuf:"bytes,13,opt,name=pressure,proto3" json:"pressure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamRecord) Reset() {
 	*x = StreamRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4146,7 @@ func (x *StreamRecord) String() string {
 func (*StreamRecord) ProtoMessage() {}
 
 func (x *StreamRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4159,7 @@ func (x *StreamRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRecord.ProtoReflect.Descriptor instead.
 func (*StreamRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StreamRecord) GetSeq() uint64 {
@@ -4172,6 +4246,13 @@ func (x *StreamRecord) GetCanary() *Canary {
 	return nil
 }
 
+func (x *StreamRecord) GetPressure() *Pressure {
+	if x != nil {
+		return x.Pressure
+	}
+	return nil
+}
+
 // One record of a spool, what leaves the pipeline and is stored.
 type SpoolRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4193,7 +4274,7 @@ type SpoolRecord struct {
 
 func (x *SpoolRecord) Reset() {
 	*x = SpoolRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4286,7 @@ func (x *SpoolRecord) String() string {
 func (*SpoolRecord) ProtoMessage() {}
 
 func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4299,7 @@ func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolRecord.ProtoReflect.Descriptor instead.
 func (*SpoolRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SpoolRecord) GetSeq() uint64 {
@@ -4327,7 +4408,7 @@ type UserSession struct {
 
 func (x *UserSession) Reset() {
 	*x = UserSession{}
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4420,7 @@ func (x *UserSession) String() string {
 func (*UserSession) ProtoMessage() {}
 
 func (x *UserSession) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +4433,7 @@ func (x *UserSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSession.ProtoReflect.Descriptor instead.
 func (*UserSession) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UserSession) GetK8SUsername() string {
@@ -4436,7 +4517,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4448,7 +4529,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4461,7 +4542,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Fork) GetChild() *Process {
@@ -4484,7 +4565,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4496,7 +4577,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4509,7 +4590,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Exec) GetImage() *Process {
@@ -4539,7 +4620,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4551,7 +4632,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4564,7 +4645,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Exit) GetCause() int64 {
@@ -4602,7 +4683,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4614,7 +4695,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4627,7 +4708,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Open) GetFile() *File {
@@ -4691,7 +4772,7 @@ type Unlink struct {
 
 func (x *Unlink) Reset() {
 	*x = Unlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4703,7 +4784,7 @@ func (x *Unlink) String() string {
 func (*Unlink) ProtoMessage() {}
 
 func (x *Unlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4716,7 +4797,7 @@ func (x *Unlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlink.ProtoReflect.Descriptor instead.
 func (*Unlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Unlink) GetFile() *File {
@@ -4773,7 +4854,7 @@ type Rename struct {
 
 func (x *Rename) Reset() {
 	*x = Rename{}
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4785,7 +4866,7 @@ func (x *Rename) String() string {
 func (*Rename) ProtoMessage() {}
 
 func (x *Rename) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4798,7 +4879,7 @@ func (x *Rename) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rename.ProtoReflect.Descriptor instead.
 func (*Rename) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Rename) GetFile() *File {
@@ -4855,7 +4936,7 @@ type Chmod struct {
 
 func (x *Chmod) Reset() {
 	*x = Chmod{}
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4867,7 +4948,7 @@ func (x *Chmod) String() string {
 func (*Chmod) ProtoMessage() {}
 
 func (x *Chmod) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4880,7 +4961,7 @@ func (x *Chmod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chmod.ProtoReflect.Descriptor instead.
 func (*Chmod) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Chmod) GetFile() *File {
@@ -4945,7 +5026,7 @@ type Chown struct {
 
 func (x *Chown) Reset() {
 	*x = Chown{}
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4957,7 +5038,7 @@ func (x *Chown) String() string {
 func (*Chown) ProtoMessage() {}
 
 func (x *Chown) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4970,7 +5051,7 @@ func (x *Chown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chown.ProtoReflect.Descriptor instead.
 func (*Chown) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Chown) GetFile() *File {
@@ -5055,7 +5136,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5067,7 +5148,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5080,7 +5161,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Link) GetFile() *File {
@@ -5133,7 +5214,7 @@ type Symlink struct {
 
 func (x *Symlink) Reset() {
 	*x = Symlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5145,7 +5226,7 @@ func (x *Symlink) String() string {
 func (*Symlink) ProtoMessage() {}
 
 func (x *Symlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5158,7 +5239,7 @@ func (x *Symlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Symlink.ProtoReflect.Descriptor instead.
 func (*Symlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Symlink) GetFile() *File {
@@ -5197,7 +5278,7 @@ type Connect struct {
 
 func (x *Connect) Reset() {
 	*x = Connect{}
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5209,7 +5290,7 @@ func (x *Connect) String() string {
 func (*Connect) ProtoMessage() {}
 
 func (x *Connect) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5222,7 +5303,7 @@ func (x *Connect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connect.ProtoReflect.Descriptor instead.
 func (*Connect) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Connect) GetAddr() *Address {
@@ -5261,7 +5342,7 @@ type Accept struct {
 
 func (x *Accept) Reset() {
 	*x = Accept{}
-	mi := &file_clew_v1_event_proto_msgTypes[41]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5273,7 +5354,7 @@ func (x *Accept) String() string {
 func (*Accept) ProtoMessage() {}
 
 func (x *Accept) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[41]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5286,7 +5367,7 @@ func (x *Accept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accept.ProtoReflect.Descriptor instead.
 func (*Accept) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Accept) GetAddr() *Address {
@@ -5325,7 +5406,7 @@ type Bind struct {
 
 func (x *Bind) Reset() {
 	*x = Bind{}
-	mi := &file_clew_v1_event_proto_msgTypes[42]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5337,7 +5418,7 @@ func (x *Bind) String() string {
 func (*Bind) ProtoMessage() {}
 
 func (x *Bind) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[42]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5350,7 +5431,7 @@ func (x *Bind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bind.ProtoReflect.Descriptor instead.
 func (*Bind) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Bind) GetAddr() *Address {
@@ -5399,7 +5480,7 @@ type Setuid struct {
 
 func (x *Setuid) Reset() {
 	*x = Setuid{}
-	mi := &file_clew_v1_event_proto_msgTypes[43]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5411,7 +5492,7 @@ func (x *Setuid) String() string {
 func (*Setuid) ProtoMessage() {}
 
 func (x *Setuid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[43]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5424,7 +5505,7 @@ func (x *Setuid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setuid.ProtoReflect.Descriptor instead.
 func (*Setuid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Setuid) GetUid() uint32 {
@@ -5504,7 +5585,7 @@ type Setgid struct {
 
 func (x *Setgid) Reset() {
 	*x = Setgid{}
-	mi := &file_clew_v1_event_proto_msgTypes[44]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5516,7 +5597,7 @@ func (x *Setgid) String() string {
 func (*Setgid) ProtoMessage() {}
 
 func (x *Setgid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[44]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5529,7 +5610,7 @@ func (x *Setgid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setgid.ProtoReflect.Descriptor instead.
 func (*Setgid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Setgid) GetGid() uint32 {
@@ -5593,7 +5674,7 @@ type CgroupWrite struct {
 
 func (x *CgroupWrite) Reset() {
 	*x = CgroupWrite{}
-	mi := &file_clew_v1_event_proto_msgTypes[45]
+	mi := &file_clew_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5605,7 +5686,7 @@ func (x *CgroupWrite) String() string {
 func (*CgroupWrite) ProtoMessage() {}
 
 func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[45]
+	mi := &file_clew_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5618,7 +5699,7 @@ func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CgroupWrite.ProtoReflect.Descriptor instead.
 func (*CgroupWrite) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CgroupWrite) GetFile() *File {
@@ -5673,7 +5754,7 @@ type Mkdir struct {
 
 func (x *Mkdir) Reset() {
 	*x = Mkdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[46]
+	mi := &file_clew_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5685,7 +5766,7 @@ func (x *Mkdir) String() string {
 func (*Mkdir) ProtoMessage() {}
 
 func (x *Mkdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[46]
+	mi := &file_clew_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5698,7 +5779,7 @@ func (x *Mkdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mkdir.ProtoReflect.Descriptor instead.
 func (*Mkdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Mkdir) GetFile() *File {
@@ -5744,7 +5825,7 @@ type Rmdir struct {
 
 func (x *Rmdir) Reset() {
 	*x = Rmdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[47]
+	mi := &file_clew_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5756,7 +5837,7 @@ func (x *Rmdir) String() string {
 func (*Rmdir) ProtoMessage() {}
 
 func (x *Rmdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[47]
+	mi := &file_clew_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5769,7 +5850,7 @@ func (x *Rmdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rmdir.ProtoReflect.Descriptor instead.
 func (*Rmdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Rmdir) GetFile() *File {
@@ -5808,7 +5889,7 @@ type Chdir struct {
 
 func (x *Chdir) Reset() {
 	*x = Chdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[48]
+	mi := &file_clew_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5820,7 +5901,7 @@ func (x *Chdir) String() string {
 func (*Chdir) ProtoMessage() {}
 
 func (x *Chdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[48]
+	mi := &file_clew_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5833,7 +5914,7 @@ func (x *Chdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chdir.ProtoReflect.Descriptor instead.
 func (*Chdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Chdir) GetFile() *File {
@@ -5888,7 +5969,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_clew_v1_event_proto_msgTypes[49]
+	mi := &file_clew_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5900,7 +5981,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[49]
+	mi := &file_clew_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5913,7 +5994,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Mount) GetMountpointPath() string {
@@ -6008,7 +6089,7 @@ type Umount struct {
 
 func (x *Umount) Reset() {
 	*x = Umount{}
-	mi := &file_clew_v1_event_proto_msgTypes[50]
+	mi := &file_clew_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6020,7 +6101,7 @@ func (x *Umount) String() string {
 func (*Umount) ProtoMessage() {}
 
 func (x *Umount) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[50]
+	mi := &file_clew_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6033,7 +6114,7 @@ func (x *Umount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Umount.ProtoReflect.Descriptor instead.
 func (*Umount) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Umount) GetMountpointPath() string {
@@ -6072,7 +6153,7 @@ type Setxattr struct {
 
 func (x *Setxattr) Reset() {
 	*x = Setxattr{}
-	mi := &file_clew_v1_event_proto_msgTypes[51]
+	mi := &file_clew_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6084,7 +6165,7 @@ func (x *Setxattr) String() string {
 func (*Setxattr) ProtoMessage() {}
 
 func (x *Setxattr) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[51]
+	mi := &file_clew_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6097,7 +6178,7 @@ func (x *Setxattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setxattr.ProtoReflect.Descriptor instead.
 func (*Setxattr) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Setxattr) GetFile() *File {
@@ -6136,7 +6217,7 @@ type Removexattr struct {
 
 func (x *Removexattr) Reset() {
 	*x = Removexattr{}
-	mi := &file_clew_v1_event_proto_msgTypes[52]
+	mi := &file_clew_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6148,7 +6229,7 @@ func (x *Removexattr) String() string {
 func (*Removexattr) ProtoMessage() {}
 
 func (x *Removexattr) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[52]
+	mi := &file_clew_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6161,7 +6242,7 @@ func (x *Removexattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Removexattr.ProtoReflect.Descriptor instead.
 func (*Removexattr) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Removexattr) GetFile() *File {
@@ -6202,7 +6283,7 @@ type Splice struct {
 
 func (x *Splice) Reset() {
 	*x = Splice{}
-	mi := &file_clew_v1_event_proto_msgTypes[53]
+	mi := &file_clew_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6214,7 +6295,7 @@ func (x *Splice) String() string {
 func (*Splice) ProtoMessage() {}
 
 func (x *Splice) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[53]
+	mi := &file_clew_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6227,7 +6308,7 @@ func (x *Splice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Splice.ProtoReflect.Descriptor instead.
 func (*Splice) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Splice) GetFile() *File {
@@ -6277,7 +6358,7 @@ type Utimes struct {
 
 func (x *Utimes) Reset() {
 	*x = Utimes{}
-	mi := &file_clew_v1_event_proto_msgTypes[54]
+	mi := &file_clew_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6289,7 +6370,7 @@ func (x *Utimes) String() string {
 func (*Utimes) ProtoMessage() {}
 
 func (x *Utimes) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[54]
+	mi := &file_clew_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6302,7 +6383,7 @@ func (x *Utimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Utimes.ProtoReflect.Descriptor instead.
 func (*Utimes) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Utimes) GetFile() *File {
@@ -6353,7 +6434,7 @@ type Capset struct {
 
 func (x *Capset) Reset() {
 	*x = Capset{}
-	mi := &file_clew_v1_event_proto_msgTypes[55]
+	mi := &file_clew_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6365,7 +6446,7 @@ func (x *Capset) String() string {
 func (*Capset) ProtoMessage() {}
 
 func (x *Capset) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[55]
+	mi := &file_clew_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6378,7 +6459,7 @@ func (x *Capset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capset.ProtoReflect.Descriptor instead.
 func (*Capset) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Capset) GetCapEffective() uint64 {
@@ -6412,7 +6493,7 @@ type SignalSent struct {
 
 func (x *SignalSent) Reset() {
 	*x = SignalSent{}
-	mi := &file_clew_v1_event_proto_msgTypes[56]
+	mi := &file_clew_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6424,7 +6505,7 @@ func (x *SignalSent) String() string {
 func (*SignalSent) ProtoMessage() {}
 
 func (x *SignalSent) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[56]
+	mi := &file_clew_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6437,7 +6518,7 @@ func (x *SignalSent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalSent.ProtoReflect.Descriptor instead.
 func (*SignalSent) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{56}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SignalSent) GetType() int64 {
@@ -6487,7 +6568,7 @@ type Setrlimit struct {
 
 func (x *Setrlimit) Reset() {
 	*x = Setrlimit{}
-	mi := &file_clew_v1_event_proto_msgTypes[57]
+	mi := &file_clew_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6499,7 +6580,7 @@ func (x *Setrlimit) String() string {
 func (*Setrlimit) ProtoMessage() {}
 
 func (x *Setrlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[57]
+	mi := &file_clew_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6512,7 +6593,7 @@ func (x *Setrlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setrlimit.ProtoReflect.Descriptor instead.
 func (*Setrlimit) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{57}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Setrlimit) GetResource() int64 {
@@ -6563,7 +6644,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_clew_v1_event_proto_msgTypes[58]
+	mi := &file_clew_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6575,7 +6656,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[58]
+	mi := &file_clew_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6588,7 +6669,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{58}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Capabilities) GetAttempted() uint64 {
@@ -6624,7 +6705,7 @@ type Prctl struct {
 
 func (x *Prctl) Reset() {
 	*x = Prctl{}
-	mi := &file_clew_v1_event_proto_msgTypes[59]
+	mi := &file_clew_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6636,7 +6717,7 @@ func (x *Prctl) String() string {
 func (*Prctl) ProtoMessage() {}
 
 func (x *Prctl) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[59]
+	mi := &file_clew_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6649,7 +6730,7 @@ func (x *Prctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prctl.ProtoReflect.Descriptor instead.
 func (*Prctl) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{59}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Prctl) GetOption() int64 {
@@ -6714,7 +6795,7 @@ type BPF struct {
 
 func (x *BPF) Reset() {
 	*x = BPF{}
-	mi := &file_clew_v1_event_proto_msgTypes[60]
+	mi := &file_clew_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6726,7 +6807,7 @@ func (x *BPF) String() string {
 func (*BPF) ProtoMessage() {}
 
 func (x *BPF) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[60]
+	mi := &file_clew_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6739,7 +6820,7 @@ func (x *BPF) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BPF.ProtoReflect.Descriptor instead.
 func (*BPF) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{60}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *BPF) GetCmd() int64 {
@@ -6826,7 +6907,7 @@ type LoadModule struct {
 
 func (x *LoadModule) Reset() {
 	*x = LoadModule{}
-	mi := &file_clew_v1_event_proto_msgTypes[61]
+	mi := &file_clew_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6838,7 +6919,7 @@ func (x *LoadModule) String() string {
 func (*LoadModule) ProtoMessage() {}
 
 func (x *LoadModule) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[61]
+	mi := &file_clew_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6851,7 +6932,7 @@ func (x *LoadModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadModule.ProtoReflect.Descriptor instead.
 func (*LoadModule) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{61}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *LoadModule) GetFile() *File {
@@ -6909,7 +6990,7 @@ type UnloadModule struct {
 
 func (x *UnloadModule) Reset() {
 	*x = UnloadModule{}
-	mi := &file_clew_v1_event_proto_msgTypes[62]
+	mi := &file_clew_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6921,7 +7002,7 @@ func (x *UnloadModule) String() string {
 func (*UnloadModule) ProtoMessage() {}
 
 func (x *UnloadModule) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[62]
+	mi := &file_clew_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6934,7 +7015,7 @@ func (x *UnloadModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadModule.ProtoReflect.Descriptor instead.
 func (*UnloadModule) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{62}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UnloadModule) GetName() string {
@@ -6974,7 +7055,7 @@ type Mmap struct {
 
 func (x *Mmap) Reset() {
 	*x = Mmap{}
-	mi := &file_clew_v1_event_proto_msgTypes[63]
+	mi := &file_clew_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6986,7 +7067,7 @@ func (x *Mmap) String() string {
 func (*Mmap) ProtoMessage() {}
 
 func (x *Mmap) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[63]
+	mi := &file_clew_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6999,7 +7080,7 @@ func (x *Mmap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mmap.ProtoReflect.Descriptor instead.
 func (*Mmap) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{63}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Mmap) GetFile() *File {
@@ -7070,7 +7151,7 @@ type Mprotect struct {
 
 func (x *Mprotect) Reset() {
 	*x = Mprotect{}
-	mi := &file_clew_v1_event_proto_msgTypes[64]
+	mi := &file_clew_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7082,7 +7163,7 @@ func (x *Mprotect) String() string {
 func (*Mprotect) ProtoMessage() {}
 
 func (x *Mprotect) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[64]
+	mi := &file_clew_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7095,7 +7176,7 @@ func (x *Mprotect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mprotect.ProtoReflect.Descriptor instead.
 func (*Mprotect) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Mprotect) GetVmProtection() int64 {
@@ -7150,7 +7231,7 @@ type Ptrace struct {
 
 func (x *Ptrace) Reset() {
 	*x = Ptrace{}
-	mi := &file_clew_v1_event_proto_msgTypes[65]
+	mi := &file_clew_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7162,7 +7243,7 @@ func (x *Ptrace) String() string {
 func (*Ptrace) ProtoMessage() {}
 
 func (x *Ptrace) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[65]
+	mi := &file_clew_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7175,7 +7256,7 @@ func (x *Ptrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ptrace.ProtoReflect.Descriptor instead.
 func (*Ptrace) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{65}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Ptrace) GetRequest() int64 {
@@ -7223,7 +7304,7 @@ type SELinux struct {
 
 func (x *SELinux) Reset() {
 	*x = SELinux{}
-	mi := &file_clew_v1_event_proto_msgTypes[66]
+	mi := &file_clew_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7235,7 +7316,7 @@ func (x *SELinux) String() string {
 func (*SELinux) ProtoMessage() {}
 
 func (x *SELinux) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[66]
+	mi := &file_clew_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7248,7 +7329,7 @@ func (x *SELinux) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SELinux.ProtoReflect.Descriptor instead.
 func (*SELinux) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{66}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SELinux) GetBoolName() string {
@@ -7304,7 +7385,7 @@ type Sysctl struct {
 
 func (x *Sysctl) Reset() {
 	*x = Sysctl{}
-	mi := &file_clew_v1_event_proto_msgTypes[67]
+	mi := &file_clew_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7316,7 +7397,7 @@ func (x *Sysctl) String() string {
 func (*Sysctl) ProtoMessage() {}
 
 func (x *Sysctl) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[67]
+	mi := &file_clew_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7329,7 +7410,7 @@ func (x *Sysctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
 func (*Sysctl) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{67}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Sysctl) GetAction() int64 {
@@ -7401,7 +7482,7 @@ type Unshare struct {
 
 func (x *Unshare) Reset() {
 	*x = Unshare{}
-	mi := &file_clew_v1_event_proto_msgTypes[68]
+	mi := &file_clew_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7413,7 +7494,7 @@ func (x *Unshare) String() string {
 func (*Unshare) ProtoMessage() {}
 
 func (x *Unshare) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[68]
+	mi := &file_clew_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7426,7 +7507,7 @@ func (x *Unshare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unshare.ProtoReflect.Descriptor instead.
 func (*Unshare) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{68}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Unshare) GetFlags() int64 {
@@ -7460,7 +7541,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_clew_v1_event_proto_msgTypes[69]
+	mi := &file_clew_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7472,7 +7553,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[69]
+	mi := &file_clew_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7485,7 +7566,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{69}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Socket) GetDomain() int64 {
@@ -7547,7 +7628,7 @@ type Setsockopt struct {
 
 func (x *Setsockopt) Reset() {
 	*x = Setsockopt{}
-	mi := &file_clew_v1_event_proto_msgTypes[70]
+	mi := &file_clew_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7559,7 +7640,7 @@ func (x *Setsockopt) String() string {
 func (*Setsockopt) ProtoMessage() {}
 
 func (x *Setsockopt) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[70]
+	mi := &file_clew_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7572,7 +7653,7 @@ func (x *Setsockopt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setsockopt.ProtoReflect.Descriptor instead.
 func (*Setsockopt) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{70}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Setsockopt) GetSocketType() int64 {
@@ -7681,7 +7762,7 @@ type DNS struct {
 
 func (x *DNS) Reset() {
 	*x = DNS{}
-	mi := &file_clew_v1_event_proto_msgTypes[71]
+	mi := &file_clew_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7693,7 +7774,7 @@ func (x *DNS) String() string {
 func (*DNS) ProtoMessage() {}
 
 func (x *DNS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[71]
+	mi := &file_clew_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7706,7 +7787,7 @@ func (x *DNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNS.ProtoReflect.Descriptor instead.
 func (*DNS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{71}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DNS) GetId() int64 {
@@ -7792,7 +7873,7 @@ type FailedDNS struct {
 
 func (x *FailedDNS) Reset() {
 	*x = FailedDNS{}
-	mi := &file_clew_v1_event_proto_msgTypes[72]
+	mi := &file_clew_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7804,7 +7885,7 @@ func (x *FailedDNS) String() string {
 func (*FailedDNS) ProtoMessage() {}
 
 func (x *FailedDNS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[72]
+	mi := &file_clew_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7817,7 +7898,7 @@ func (x *FailedDNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedDNS.ProtoReflect.Descriptor instead.
 func (*FailedDNS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{72}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *FailedDNS) GetNetwork() *Headers {
@@ -7861,7 +7942,7 @@ type IMDS struct {
 
 func (x *IMDS) Reset() {
 	*x = IMDS{}
-	mi := &file_clew_v1_event_proto_msgTypes[73]
+	mi := &file_clew_v1_event_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7873,7 +7954,7 @@ func (x *IMDS) String() string {
 func (*IMDS) ProtoMessage() {}
 
 func (x *IMDS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[73]
+	mi := &file_clew_v1_event_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7886,7 +7967,7 @@ func (x *IMDS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IMDS.ProtoReflect.Descriptor instead.
 func (*IMDS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{73}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *IMDS) GetType() string {
@@ -7967,7 +8048,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_clew_v1_event_proto_msgTypes[74]
+	mi := &file_clew_v1_event_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7979,7 +8060,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[74]
+	mi := &file_clew_v1_event_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7992,7 +8073,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{74}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Packet) GetHeaders() *Headers {
@@ -8031,7 +8112,7 @@ type NetworkFlowMonitor struct {
 
 func (x *NetworkFlowMonitor) Reset() {
 	*x = NetworkFlowMonitor{}
-	mi := &file_clew_v1_event_proto_msgTypes[75]
+	mi := &file_clew_v1_event_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8043,7 +8124,7 @@ func (x *NetworkFlowMonitor) String() string {
 func (*NetworkFlowMonitor) ProtoMessage() {}
 
 func (x *NetworkFlowMonitor) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[75]
+	mi := &file_clew_v1_event_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8056,7 +8137,7 @@ func (x *NetworkFlowMonitor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkFlowMonitor.ProtoReflect.Descriptor instead.
 func (*NetworkFlowMonitor) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{75}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *NetworkFlowMonitor) GetDeviceIfname() string {
@@ -8115,7 +8196,7 @@ type Ondemand struct {
 
 func (x *Ondemand) Reset() {
 	*x = Ondemand{}
-	mi := &file_clew_v1_event_proto_msgTypes[76]
+	mi := &file_clew_v1_event_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8127,7 +8208,7 @@ func (x *Ondemand) String() string {
 func (*Ondemand) ProtoMessage() {}
 
 func (x *Ondemand) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[76]
+	mi := &file_clew_v1_event_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8140,7 +8221,7 @@ func (x *Ondemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ondemand.ProtoReflect.Descriptor instead.
 func (*Ondemand) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{76}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Ondemand) GetName() string {
@@ -8514,7 +8595,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x05event\x18\b \x01(\v2\f.clew.v1.RefR\x05event\x12\"\n" +
 	"\x05cause\x18\t \x01(\v2\f.clew.v1.RefR\x05cause\x12\x12\n" +
 	"\x04path\x18\n" +
-	" \x01(\tR\x04path\"\xdf\x02\n" +
+	" \x01(\tR\x04path\"\x9d\x03\n" +
 	"\bRunStart\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x06R\x03run\x12\x12\n" +
 	"\x04seed\x18\x02 \x01(\fR\x04seed\x12\x17\n" +
@@ -8530,7 +8611,10 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\trecording\x18\v \x01(\bR\trecording\x12\x0e\n" +
 	"\x02at\x18\f \x01(\x03R\x02at\x12\x18\n" +
 	"\aversion\x18\r \x01(\tR\aversion\x12\"\n" +
-	"\fdistribution\x18\x0e \x01(\tR\fdistribution\"$\n" +
+	"\fdistribution\x18\x0e \x01(\tR\fdistribution\x12\x1b\n" +
+	"\tagent_pid\x18\x0f \x01(\rR\bagentPid\x12\x1f\n" +
+	"\vagent_files\x18\x10 \x03(\tR\n" +
+	"agentFiles\"$\n" +
 	"\x05Clock\x12\x1b\n" +
 	"\toffset_ns\x18\x01 \x01(\x03R\boffsetNs\"E\n" +
 	"\n" +
@@ -8596,7 +8680,10 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x05where\x18\x06 \x01(\tR\x05where\".\n" +
 	"\x06Canary\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x03R\x02at\"\x86\x04\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"0\n" +
+	"\bPressure\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\x03R\x05level\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xb5\x04\n" +
 	"\fStreamRecord\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
 	"\aboot_ns\x18\x02 \x01(\x04R\x06bootNs\x12.\n" +
@@ -8611,7 +8698,8 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x06answer\x18\n" +
 	" \x01(\v2\x0f.clew.v1.AnswerR\x06answer\x12!\n" +
 	"\x04lost\x18\v \x01(\v2\r.clew.v1.LostR\x04lost\x12'\n" +
-	"\x06canary\x18\f \x01(\v2\x0f.clew.v1.CanaryR\x06canary\"\xeb\x03\n" +
+	"\x06canary\x18\f \x01(\v2\x0f.clew.v1.CanaryR\x06canary\x12-\n" +
+	"\bpressure\x18\r \x01(\v2\x11.clew.v1.PressureR\bpressure\"\xeb\x03\n" +
 	"\vSpoolRecord\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\trun_start\x18\x02 \x01(\v2\x11.clew.v1.RunStartR\brunStart\x123\n" +
@@ -8950,7 +9038,7 @@ func file_clew_v1_event_proto_rawDescGZIP() []byte {
 	return file_clew_v1_event_proto_rawDescData
 }
 
-var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_clew_v1_event_proto_goTypes = []any{
 	(*Ref)(nil),                // 0: clew.v1.Ref
 	(*Address)(nil),            // 1: clew.v1.Address
@@ -8979,56 +9067,57 @@ var file_clew_v1_event_proto_goTypes = []any{
 	(*FileFacts)(nil),          // 24: clew.v1.FileFacts
 	(*Lost)(nil),               // 25: clew.v1.Lost
 	(*Canary)(nil),             // 26: clew.v1.Canary
-	(*StreamRecord)(nil),       // 27: clew.v1.StreamRecord
-	(*SpoolRecord)(nil),        // 28: clew.v1.SpoolRecord
-	(*UserSession)(nil),        // 29: clew.v1.UserSession
-	(*Fork)(nil),               // 30: clew.v1.Fork
-	(*Exec)(nil),               // 31: clew.v1.Exec
-	(*Exit)(nil),               // 32: clew.v1.Exit
-	(*Open)(nil),               // 33: clew.v1.Open
-	(*Unlink)(nil),             // 34: clew.v1.Unlink
-	(*Rename)(nil),             // 35: clew.v1.Rename
-	(*Chmod)(nil),              // 36: clew.v1.Chmod
-	(*Chown)(nil),              // 37: clew.v1.Chown
-	(*Link)(nil),               // 38: clew.v1.Link
-	(*Symlink)(nil),            // 39: clew.v1.Symlink
-	(*Connect)(nil),            // 40: clew.v1.Connect
-	(*Accept)(nil),             // 41: clew.v1.Accept
-	(*Bind)(nil),               // 42: clew.v1.Bind
-	(*Setuid)(nil),             // 43: clew.v1.Setuid
-	(*Setgid)(nil),             // 44: clew.v1.Setgid
-	(*CgroupWrite)(nil),        // 45: clew.v1.CgroupWrite
-	(*Mkdir)(nil),              // 46: clew.v1.Mkdir
-	(*Rmdir)(nil),              // 47: clew.v1.Rmdir
-	(*Chdir)(nil),              // 48: clew.v1.Chdir
-	(*Mount)(nil),              // 49: clew.v1.Mount
-	(*Umount)(nil),             // 50: clew.v1.Umount
-	(*Setxattr)(nil),           // 51: clew.v1.Setxattr
-	(*Removexattr)(nil),        // 52: clew.v1.Removexattr
-	(*Splice)(nil),             // 53: clew.v1.Splice
-	(*Utimes)(nil),             // 54: clew.v1.Utimes
-	(*Capset)(nil),             // 55: clew.v1.Capset
-	(*SignalSent)(nil),         // 56: clew.v1.SignalSent
-	(*Setrlimit)(nil),          // 57: clew.v1.Setrlimit
-	(*Capabilities)(nil),       // 58: clew.v1.Capabilities
-	(*Prctl)(nil),              // 59: clew.v1.Prctl
-	(*BPF)(nil),                // 60: clew.v1.BPF
-	(*LoadModule)(nil),         // 61: clew.v1.LoadModule
-	(*UnloadModule)(nil),       // 62: clew.v1.UnloadModule
-	(*Mmap)(nil),               // 63: clew.v1.Mmap
-	(*Mprotect)(nil),           // 64: clew.v1.Mprotect
-	(*Ptrace)(nil),             // 65: clew.v1.Ptrace
-	(*SELinux)(nil),            // 66: clew.v1.SELinux
-	(*Sysctl)(nil),             // 67: clew.v1.Sysctl
-	(*Unshare)(nil),            // 68: clew.v1.Unshare
-	(*Socket)(nil),             // 69: clew.v1.Socket
-	(*Setsockopt)(nil),         // 70: clew.v1.Setsockopt
-	(*DNS)(nil),                // 71: clew.v1.DNS
-	(*FailedDNS)(nil),          // 72: clew.v1.FailedDNS
-	(*IMDS)(nil),               // 73: clew.v1.IMDS
-	(*Packet)(nil),             // 74: clew.v1.Packet
-	(*NetworkFlowMonitor)(nil), // 75: clew.v1.NetworkFlowMonitor
-	(*Ondemand)(nil),           // 76: clew.v1.Ondemand
+	(*Pressure)(nil),           // 27: clew.v1.Pressure
+	(*StreamRecord)(nil),       // 28: clew.v1.StreamRecord
+	(*SpoolRecord)(nil),        // 29: clew.v1.SpoolRecord
+	(*UserSession)(nil),        // 30: clew.v1.UserSession
+	(*Fork)(nil),               // 31: clew.v1.Fork
+	(*Exec)(nil),               // 32: clew.v1.Exec
+	(*Exit)(nil),               // 33: clew.v1.Exit
+	(*Open)(nil),               // 34: clew.v1.Open
+	(*Unlink)(nil),             // 35: clew.v1.Unlink
+	(*Rename)(nil),             // 36: clew.v1.Rename
+	(*Chmod)(nil),              // 37: clew.v1.Chmod
+	(*Chown)(nil),              // 38: clew.v1.Chown
+	(*Link)(nil),               // 39: clew.v1.Link
+	(*Symlink)(nil),            // 40: clew.v1.Symlink
+	(*Connect)(nil),            // 41: clew.v1.Connect
+	(*Accept)(nil),             // 42: clew.v1.Accept
+	(*Bind)(nil),               // 43: clew.v1.Bind
+	(*Setuid)(nil),             // 44: clew.v1.Setuid
+	(*Setgid)(nil),             // 45: clew.v1.Setgid
+	(*CgroupWrite)(nil),        // 46: clew.v1.CgroupWrite
+	(*Mkdir)(nil),              // 47: clew.v1.Mkdir
+	(*Rmdir)(nil),              // 48: clew.v1.Rmdir
+	(*Chdir)(nil),              // 49: clew.v1.Chdir
+	(*Mount)(nil),              // 50: clew.v1.Mount
+	(*Umount)(nil),             // 51: clew.v1.Umount
+	(*Setxattr)(nil),           // 52: clew.v1.Setxattr
+	(*Removexattr)(nil),        // 53: clew.v1.Removexattr
+	(*Splice)(nil),             // 54: clew.v1.Splice
+	(*Utimes)(nil),             // 55: clew.v1.Utimes
+	(*Capset)(nil),             // 56: clew.v1.Capset
+	(*SignalSent)(nil),         // 57: clew.v1.SignalSent
+	(*Setrlimit)(nil),          // 58: clew.v1.Setrlimit
+	(*Capabilities)(nil),       // 59: clew.v1.Capabilities
+	(*Prctl)(nil),              // 60: clew.v1.Prctl
+	(*BPF)(nil),                // 61: clew.v1.BPF
+	(*LoadModule)(nil),         // 62: clew.v1.LoadModule
+	(*UnloadModule)(nil),       // 63: clew.v1.UnloadModule
+	(*Mmap)(nil),               // 64: clew.v1.Mmap
+	(*Mprotect)(nil),           // 65: clew.v1.Mprotect
+	(*Ptrace)(nil),             // 66: clew.v1.Ptrace
+	(*SELinux)(nil),            // 67: clew.v1.SELinux
+	(*Sysctl)(nil),             // 68: clew.v1.Sysctl
+	(*Unshare)(nil),            // 69: clew.v1.Unshare
+	(*Socket)(nil),             // 70: clew.v1.Socket
+	(*Setsockopt)(nil),         // 71: clew.v1.Setsockopt
+	(*DNS)(nil),                // 72: clew.v1.DNS
+	(*FailedDNS)(nil),          // 73: clew.v1.FailedDNS
+	(*IMDS)(nil),               // 74: clew.v1.IMDS
+	(*Packet)(nil),             // 75: clew.v1.Packet
+	(*NetworkFlowMonitor)(nil), // 76: clew.v1.NetworkFlowMonitor
+	(*Ondemand)(nil),           // 77: clew.v1.Ondemand
 }
 var file_clew_v1_event_proto_depIdxs = []int32{
 	5,   // 0: clew.v1.File.metadata:type_name -> clew.v1.FileMetadata
@@ -9041,57 +9130,57 @@ var file_clew_v1_event_proto_depIdxs = []int32{
 	0,   // 7: clew.v1.Process.parent_id:type_name -> clew.v1.Ref
 	2,   // 8: clew.v1.Process.file:type_name -> clew.v1.File
 	2,   // 9: clew.v1.Process.interpreter_file:type_name -> clew.v1.File
-	29,  // 10: clew.v1.Process.user_session:type_name -> clew.v1.UserSession
+	30,  // 10: clew.v1.Process.user_session:type_name -> clew.v1.UserSession
 	2,   // 11: clew.v1.Process.script:type_name -> clew.v1.File
 	0,   // 12: clew.v1.Event.proc_id:type_name -> clew.v1.Ref
 	9,   // 13: clew.v1.Event.signals:type_name -> clew.v1.Signal
-	30,  // 14: clew.v1.Event.fork:type_name -> clew.v1.Fork
-	31,  // 15: clew.v1.Event.exec:type_name -> clew.v1.Exec
-	32,  // 16: clew.v1.Event.exit:type_name -> clew.v1.Exit
-	33,  // 17: clew.v1.Event.open:type_name -> clew.v1.Open
-	34,  // 18: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
-	35,  // 19: clew.v1.Event.rename:type_name -> clew.v1.Rename
-	36,  // 20: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
-	37,  // 21: clew.v1.Event.chown:type_name -> clew.v1.Chown
-	38,  // 22: clew.v1.Event.link:type_name -> clew.v1.Link
-	39,  // 23: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
-	40,  // 24: clew.v1.Event.connect:type_name -> clew.v1.Connect
-	41,  // 25: clew.v1.Event.accept:type_name -> clew.v1.Accept
-	42,  // 26: clew.v1.Event.bind:type_name -> clew.v1.Bind
-	43,  // 27: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
-	44,  // 28: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
-	45,  // 29: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
-	46,  // 30: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
-	47,  // 31: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
-	48,  // 32: clew.v1.Event.chdir:type_name -> clew.v1.Chdir
-	49,  // 33: clew.v1.Event.mount:type_name -> clew.v1.Mount
-	50,  // 34: clew.v1.Event.umount:type_name -> clew.v1.Umount
-	51,  // 35: clew.v1.Event.setxattr:type_name -> clew.v1.Setxattr
-	52,  // 36: clew.v1.Event.removexattr:type_name -> clew.v1.Removexattr
-	53,  // 37: clew.v1.Event.splice:type_name -> clew.v1.Splice
-	54,  // 38: clew.v1.Event.utimes:type_name -> clew.v1.Utimes
-	55,  // 39: clew.v1.Event.capset:type_name -> clew.v1.Capset
-	56,  // 40: clew.v1.Event.signal:type_name -> clew.v1.SignalSent
-	57,  // 41: clew.v1.Event.setrlimit:type_name -> clew.v1.Setrlimit
-	58,  // 42: clew.v1.Event.capabilities:type_name -> clew.v1.Capabilities
-	59,  // 43: clew.v1.Event.prctl:type_name -> clew.v1.Prctl
-	60,  // 44: clew.v1.Event.bpf:type_name -> clew.v1.BPF
-	61,  // 45: clew.v1.Event.load_module:type_name -> clew.v1.LoadModule
-	62,  // 46: clew.v1.Event.unload_module:type_name -> clew.v1.UnloadModule
-	63,  // 47: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
-	64,  // 48: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
-	65,  // 49: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
-	66,  // 50: clew.v1.Event.selinux:type_name -> clew.v1.SELinux
-	67,  // 51: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
-	68,  // 52: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
-	69,  // 53: clew.v1.Event.socket:type_name -> clew.v1.Socket
-	70,  // 54: clew.v1.Event.setsockopt:type_name -> clew.v1.Setsockopt
-	71,  // 55: clew.v1.Event.dns:type_name -> clew.v1.DNS
-	72,  // 56: clew.v1.Event.failed_dns:type_name -> clew.v1.FailedDNS
-	73,  // 57: clew.v1.Event.imds:type_name -> clew.v1.IMDS
-	74,  // 58: clew.v1.Event.packet:type_name -> clew.v1.Packet
-	75,  // 59: clew.v1.Event.network_flow_monitor:type_name -> clew.v1.NetworkFlowMonitor
-	76,  // 60: clew.v1.Event.ondemand:type_name -> clew.v1.Ondemand
+	31,  // 14: clew.v1.Event.fork:type_name -> clew.v1.Fork
+	32,  // 15: clew.v1.Event.exec:type_name -> clew.v1.Exec
+	33,  // 16: clew.v1.Event.exit:type_name -> clew.v1.Exit
+	34,  // 17: clew.v1.Event.open:type_name -> clew.v1.Open
+	35,  // 18: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
+	36,  // 19: clew.v1.Event.rename:type_name -> clew.v1.Rename
+	37,  // 20: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
+	38,  // 21: clew.v1.Event.chown:type_name -> clew.v1.Chown
+	39,  // 22: clew.v1.Event.link:type_name -> clew.v1.Link
+	40,  // 23: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
+	41,  // 24: clew.v1.Event.connect:type_name -> clew.v1.Connect
+	42,  // 25: clew.v1.Event.accept:type_name -> clew.v1.Accept
+	43,  // 26: clew.v1.Event.bind:type_name -> clew.v1.Bind
+	44,  // 27: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
+	45,  // 28: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
+	46,  // 29: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
+	47,  // 30: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
+	48,  // 31: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
+	49,  // 32: clew.v1.Event.chdir:type_name -> clew.v1.Chdir
+	50,  // 33: clew.v1.Event.mount:type_name -> clew.v1.Mount
+	51,  // 34: clew.v1.Event.umount:type_name -> clew.v1.Umount
+	52,  // 35: clew.v1.Event.setxattr:type_name -> clew.v1.Setxattr
+	53,  // 36: clew.v1.Event.removexattr:type_name -> clew.v1.Removexattr
+	54,  // 37: clew.v1.Event.splice:type_name -> clew.v1.Splice
+	55,  // 38: clew.v1.Event.utimes:type_name -> clew.v1.Utimes
+	56,  // 39: clew.v1.Event.capset:type_name -> clew.v1.Capset
+	57,  // 40: clew.v1.Event.signal:type_name -> clew.v1.SignalSent
+	58,  // 41: clew.v1.Event.setrlimit:type_name -> clew.v1.Setrlimit
+	59,  // 42: clew.v1.Event.capabilities:type_name -> clew.v1.Capabilities
+	60,  // 43: clew.v1.Event.prctl:type_name -> clew.v1.Prctl
+	61,  // 44: clew.v1.Event.bpf:type_name -> clew.v1.BPF
+	62,  // 45: clew.v1.Event.load_module:type_name -> clew.v1.LoadModule
+	63,  // 46: clew.v1.Event.unload_module:type_name -> clew.v1.UnloadModule
+	64,  // 47: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
+	65,  // 48: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
+	66,  // 49: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
+	67,  // 50: clew.v1.Event.selinux:type_name -> clew.v1.SELinux
+	68,  // 51: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
+	69,  // 52: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
+	70,  // 53: clew.v1.Event.socket:type_name -> clew.v1.Socket
+	71,  // 54: clew.v1.Event.setsockopt:type_name -> clew.v1.Setsockopt
+	72,  // 55: clew.v1.Event.dns:type_name -> clew.v1.DNS
+	73,  // 56: clew.v1.Event.failed_dns:type_name -> clew.v1.FailedDNS
+	74,  // 57: clew.v1.Event.imds:type_name -> clew.v1.IMDS
+	75,  // 58: clew.v1.Event.packet:type_name -> clew.v1.Packet
+	76,  // 59: clew.v1.Event.network_flow_monitor:type_name -> clew.v1.NetworkFlowMonitor
+	77,  // 60: clew.v1.Event.ondemand:type_name -> clew.v1.Ondemand
 	0,   // 61: clew.v1.Target.node:type_name -> clew.v1.Ref
 	10,  // 62: clew.v1.Signal.recommended:type_name -> clew.v1.Recommendation
 	0,   // 63: clew.v1.Context.opened_by:type_name -> clew.v1.Ref
@@ -9121,54 +9210,55 @@ var file_clew_v1_event_proto_depIdxs = []int32{
 	22,  // 87: clew.v1.StreamRecord.answer:type_name -> clew.v1.Answer
 	25,  // 88: clew.v1.StreamRecord.lost:type_name -> clew.v1.Lost
 	26,  // 89: clew.v1.StreamRecord.canary:type_name -> clew.v1.Canary
-	14,  // 90: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
-	6,   // 91: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
-	7,   // 92: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
-	11,  // 93: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
-	12,  // 94: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
-	13,  // 95: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
-	25,  // 96: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
-	16,  // 97: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
-	26,  // 98: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
-	24,  // 99: clew.v1.SpoolRecord.file_facts:type_name -> clew.v1.FileFacts
-	6,   // 100: clew.v1.Fork.child:type_name -> clew.v1.Process
-	6,   // 101: clew.v1.Exec.image:type_name -> clew.v1.Process
-	2,   // 102: clew.v1.Open.file:type_name -> clew.v1.File
-	2,   // 103: clew.v1.Unlink.file:type_name -> clew.v1.File
-	2,   // 104: clew.v1.Rename.file:type_name -> clew.v1.File
-	2,   // 105: clew.v1.Rename.file_destination:type_name -> clew.v1.File
-	2,   // 106: clew.v1.Chmod.file:type_name -> clew.v1.File
-	2,   // 107: clew.v1.Chown.file:type_name -> clew.v1.File
-	2,   // 108: clew.v1.Link.file:type_name -> clew.v1.File
-	2,   // 109: clew.v1.Link.file_destination:type_name -> clew.v1.File
-	2,   // 110: clew.v1.Symlink.file:type_name -> clew.v1.File
-	1,   // 111: clew.v1.Connect.addr:type_name -> clew.v1.Address
-	1,   // 112: clew.v1.Accept.addr:type_name -> clew.v1.Address
-	1,   // 113: clew.v1.Accept.local:type_name -> clew.v1.Address
-	1,   // 114: clew.v1.Bind.addr:type_name -> clew.v1.Address
-	2,   // 115: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
-	2,   // 116: clew.v1.Mkdir.file:type_name -> clew.v1.File
-	2,   // 117: clew.v1.Rmdir.file:type_name -> clew.v1.File
-	2,   // 118: clew.v1.Chdir.file:type_name -> clew.v1.File
-	2,   // 119: clew.v1.Setxattr.file:type_name -> clew.v1.File
-	2,   // 120: clew.v1.Removexattr.file:type_name -> clew.v1.File
-	2,   // 121: clew.v1.Splice.file:type_name -> clew.v1.File
-	2,   // 122: clew.v1.Utimes.file:type_name -> clew.v1.File
-	8,   // 123: clew.v1.SignalSent.target:type_name -> clew.v1.Target
-	8,   // 124: clew.v1.Setrlimit.target:type_name -> clew.v1.Target
-	2,   // 125: clew.v1.LoadModule.file:type_name -> clew.v1.File
-	2,   // 126: clew.v1.Mmap.file:type_name -> clew.v1.File
-	8,   // 127: clew.v1.Ptrace.tracee:type_name -> clew.v1.Target
-	4,   // 128: clew.v1.DNS.network:type_name -> clew.v1.Headers
-	4,   // 129: clew.v1.FailedDNS.network:type_name -> clew.v1.Headers
-	4,   // 130: clew.v1.IMDS.network:type_name -> clew.v1.Headers
-	4,   // 131: clew.v1.Packet.headers:type_name -> clew.v1.Headers
-	3,   // 132: clew.v1.NetworkFlowMonitor.flows:type_name -> clew.v1.Flow
-	133, // [133:133] is the sub-list for method output_type
-	133, // [133:133] is the sub-list for method input_type
-	133, // [133:133] is the sub-list for extension type_name
-	133, // [133:133] is the sub-list for extension extendee
-	0,   // [0:133] is the sub-list for field type_name
+	27,  // 90: clew.v1.StreamRecord.pressure:type_name -> clew.v1.Pressure
+	14,  // 91: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
+	6,   // 92: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
+	7,   // 93: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
+	11,  // 94: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
+	12,  // 95: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
+	13,  // 96: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
+	25,  // 97: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
+	16,  // 98: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
+	26,  // 99: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
+	24,  // 100: clew.v1.SpoolRecord.file_facts:type_name -> clew.v1.FileFacts
+	6,   // 101: clew.v1.Fork.child:type_name -> clew.v1.Process
+	6,   // 102: clew.v1.Exec.image:type_name -> clew.v1.Process
+	2,   // 103: clew.v1.Open.file:type_name -> clew.v1.File
+	2,   // 104: clew.v1.Unlink.file:type_name -> clew.v1.File
+	2,   // 105: clew.v1.Rename.file:type_name -> clew.v1.File
+	2,   // 106: clew.v1.Rename.file_destination:type_name -> clew.v1.File
+	2,   // 107: clew.v1.Chmod.file:type_name -> clew.v1.File
+	2,   // 108: clew.v1.Chown.file:type_name -> clew.v1.File
+	2,   // 109: clew.v1.Link.file:type_name -> clew.v1.File
+	2,   // 110: clew.v1.Link.file_destination:type_name -> clew.v1.File
+	2,   // 111: clew.v1.Symlink.file:type_name -> clew.v1.File
+	1,   // 112: clew.v1.Connect.addr:type_name -> clew.v1.Address
+	1,   // 113: clew.v1.Accept.addr:type_name -> clew.v1.Address
+	1,   // 114: clew.v1.Accept.local:type_name -> clew.v1.Address
+	1,   // 115: clew.v1.Bind.addr:type_name -> clew.v1.Address
+	2,   // 116: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
+	2,   // 117: clew.v1.Mkdir.file:type_name -> clew.v1.File
+	2,   // 118: clew.v1.Rmdir.file:type_name -> clew.v1.File
+	2,   // 119: clew.v1.Chdir.file:type_name -> clew.v1.File
+	2,   // 120: clew.v1.Setxattr.file:type_name -> clew.v1.File
+	2,   // 121: clew.v1.Removexattr.file:type_name -> clew.v1.File
+	2,   // 122: clew.v1.Splice.file:type_name -> clew.v1.File
+	2,   // 123: clew.v1.Utimes.file:type_name -> clew.v1.File
+	8,   // 124: clew.v1.SignalSent.target:type_name -> clew.v1.Target
+	8,   // 125: clew.v1.Setrlimit.target:type_name -> clew.v1.Target
+	2,   // 126: clew.v1.LoadModule.file:type_name -> clew.v1.File
+	2,   // 127: clew.v1.Mmap.file:type_name -> clew.v1.File
+	8,   // 128: clew.v1.Ptrace.tracee:type_name -> clew.v1.Target
+	4,   // 129: clew.v1.DNS.network:type_name -> clew.v1.Headers
+	4,   // 130: clew.v1.FailedDNS.network:type_name -> clew.v1.Headers
+	4,   // 131: clew.v1.IMDS.network:type_name -> clew.v1.Headers
+	4,   // 132: clew.v1.Packet.headers:type_name -> clew.v1.Headers
+	3,   // 133: clew.v1.NetworkFlowMonitor.flows:type_name -> clew.v1.Flow
+	134, // [134:134] is the sub-list for method output_type
+	134, // [134:134] is the sub-list for method input_type
+	134, // [134:134] is the sub-list for extension type_name
+	134, // [134:134] is the sub-list for extension extendee
+	0,   // [0:134] is the sub-list for field type_name
 }
 
 func init() { file_clew_v1_event_proto_init() }
@@ -9231,7 +9321,7 @@ func file_clew_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clew_v1_event_proto_rawDesc), len(file_clew_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
