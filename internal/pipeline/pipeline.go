@@ -87,6 +87,7 @@ type Stats struct {
 	Table     proctable.Stats
 	Contexts  execctx.Stats
 	BadRecord uint64 // records without content, events without the part of their kind
+	GivenUp   uint64 // events of hot contexts that were not kept because memory is short
 }
 
 type peer struct {
@@ -113,6 +114,7 @@ type Pipeline struct {
 	signals  []event.Signal
 	result   execctx.Result
 	chain    []*event.Process
+	press    pressure
 	stats    Stats
 }
 
@@ -200,6 +202,8 @@ func (p *Pipeline) Push(rec *event.StreamRecord, emit Emit) error {
 			return err
 		}
 		return p.send(emit, event.SpoolRecord{Canary: rec.Canary})
+	case rec.Pressure != nil:
+		return p.pressed(rec, emit)
 	case rec.Event != nil:
 		rec.Event.Seq = rec.Seq
 		return p.event(rec.Event, emit)
@@ -428,9 +432,18 @@ func (p *Pipeline) keep(ev *event.Event) string {
 	if len(ev.Signals) > 0 {
 		return KeptSignal
 	}
-	if p.contexts.Hot(ev.Proc) {
-		return KeptHot
+	if !p.contexts.Hot(ev.Proc) {
+		return p.baseline(ev)
 	}
+	if p.press.level > 0 && p.baseline(ev) == "" {
+		p.press.gaveUp[ev.Kind]++
+		return ""
+	}
+	return KeptHot
+}
+
+// baseline decides whether an event is kept whatever its context is.
+func (p *Pipeline) baseline(ev *event.Event) string {
 	switch ev.Kind {
 	case event.KindExec, event.KindExit, event.KindSetuid, event.KindSetgid, event.KindCgroupWrite, event.KindBind,
 		event.KindMount, event.KindUmount, event.KindLoadModule, event.KindUnloadModule:
