@@ -27,6 +27,7 @@ import (
 	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
 	"github.com/clewsec/clew/internal/policies"
 	"github.com/clewsec/clew/internal/ruleset"
+	"github.com/clewsec/clew/internal/runtimes"
 	"github.com/clewsec/clew/internal/sensor"
 	"github.com/clewsec/clew/internal/sensor/replay"
 	"github.com/clewsec/clew/internal/wire"
@@ -143,6 +144,7 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client cle
 		return cfg, err
 	}
 	cfg.source = s
+	cfg.containers = runtimes.New(runtimes.Config{Sources: runtimes.Host(os.Getenv), Log: a.cfg.Log})
 	return cfg, nil
 }
 
@@ -158,6 +160,7 @@ func (a *Agent) replayEngine(cfg engineConfig, recording []byte, reason string) 
 		return cfg, err
 	}
 	cfg.source, cfg.live, cfg.accounts, cfg.mode, cfg.reason = src, false, nil, "replay", reason
+	cfg.containers = nil
 	return cfg, nil
 }
 

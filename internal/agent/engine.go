@@ -19,6 +19,7 @@ import (
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
 	"github.com/clewsec/clew/internal/pipeline"
+	"github.com/clewsec/clew/internal/runtimes"
 	"github.com/clewsec/clew/internal/wire"
 )
 
@@ -56,6 +57,7 @@ type engineConfig struct {
 	log     *slog.Logger
 
 	accounts   *accounts.Accounts // names of users and groups; nil: none
+	containers *runtimes.Resolver // what containers are called; nil: nobody is asked
 	spoolBytes int64              // limit; the spool's own when 0
 	started    func(*event.RunStart)
 }
@@ -147,6 +149,9 @@ func (e *engine) run(ctx context.Context) (err error) {
 	if p, ok := e.cfg.source.(Prober); ok {
 		g.Go(func() error { return e.probe(working, p) })
 	}
+	if r := e.cfg.containers; r != nil {
+		g.Go(func() error { return e.nameContainers(working, r) })
+	}
 	err = g.Wait()
 
 	select {
@@ -231,6 +236,7 @@ func (e *engine) take(rec *event.StreamRecord) error {
 	if rec.Clock != nil && e.spool != nil {
 		e.spool.SetOffset(rec.Clock.OffsetNS)
 	}
+	e.askContainer(rec)
 	return e.pushLocked(rec)
 }
 

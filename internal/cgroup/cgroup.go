@@ -49,15 +49,19 @@ func Parse(path string) Place {
 			return Place{
 				ID: id, Manager: manager,
 				Kube: strings.Contains(rest, "kubepods") || strings.HasPrefix(name, "kubepods"),
-				User: strings.Contains(rest, ".slice/user@"),
+				User: OfUser(rest),
 			}
 		}
 	}
 	if strings.HasSuffix(leaf, ".service") || strings.HasSuffix(leaf, ".scope") || strings.HasSuffix(leaf, ".slice") {
-		return Place{Manager: Systemd, User: strings.Contains(path, ".slice/user@")}
+		return Place{Manager: Systemd, User: OfUser(path)}
 	}
 	return Place{}
 }
+
+// OfUser tells whether a path lies below a control group that systemd handed to
+// a user.
+func OfUser(path string) bool { return strings.Contains(path, ".slice/user@") }
 
 // part reads one directory's name, below its parents.
 func part(name, parents string) (id, manager string) {

@@ -21,10 +21,12 @@ const (
 	QuestionGroup = "group" // key: gid, value: name
 )
 
-// Names knows users and groups of the host. Inside a container the numbers
-// mean other people, so only processes of the host are named.
+// Names knows users and groups of the host, and its containers. Inside a
+// container the numbers mean other people, so only processes of the host are
+// named.
 type Names struct {
 	users, groups map[uint32]string
+	containers    containers
 }
 
 // New returns the names that are the same everywhere.
@@ -34,6 +36,10 @@ func New() *Names {
 
 // Answer takes a reply of the stream.
 func (n *Names) Answer(a *event.Answer) {
+	if a.Question == QuestionContainer {
+		n.containers.answer(a)
+		return
+	}
 	id, err := strconv.ParseUint(a.Key, 10, 32)
 	if err != nil || len(a.Values) == 0 {
 		return
@@ -56,6 +62,7 @@ func (n *Names) Process(p *event.Process) {
 		p.CgroupManager = manager
 	}
 	if p.ContainerID != "" {
+		n.contained(p)
 		return
 	}
 	n.Credentials(p)

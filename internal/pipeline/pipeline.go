@@ -189,6 +189,9 @@ func (p *Pipeline) Push(rec *event.StreamRecord, emit Emit) error {
 		return p.endSnapshot(rec, emit)
 	case rec.Answer != nil:
 		p.names.Answer(rec.Answer)
+		if rec.Answer.Question == enrich.QuestionContainer {
+			return p.contained(rec.Answer.Key, emit)
+		}
 		return nil
 	case rec.Lost != nil:
 		rec.Lost.To = p.at(rec, rec.Lost.To)
@@ -301,6 +304,9 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	p.hosts.Event(ev)
 	switch ev.Kind {
 	case event.KindFork:
+		if c := ev.Fork.Child; c != nil && c.ContainerID != ev.Proc.ContainerID {
+			p.names.Contained(c) // born into another control group
+		}
 		return nil // lives on in the table
 	case event.KindExec:
 		p.names.Process(ev.Proc)
@@ -311,6 +317,7 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	case event.KindCgroupWrite:
 		if m := p.table.Moved(ev.CgroupWrite); m != nil {
 			m.ContainerID, m.CgroupManager = enrich.Container(m.Cgroup)
+			p.names.Contained(m)
 		}
 	}
 	p.contexts.Enter(ev, &p.result)
@@ -523,6 +530,20 @@ func (p *Pipeline) firstPeer(ev *event.Event, a *event.Address) string {
 	}
 	p.peers[k] = struct{}{}
 	return KeptBaseline
+}
+
+// contained gives the processes of a container what its runtime said, and sends
+// those again that were sent without it: the younger one counts.
+func (p *Pipeline) contained(id string, emit Emit) error {
+	for _, n := range p.table.InContainer(id) {
+		if !p.names.Contained(n) || n.Sent != p.sent {
+			continue
+		}
+		if err := p.send(emit, event.SpoolRecord{ProcessNode: n}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sendNode sends a process and the ancestors that have not been sent.

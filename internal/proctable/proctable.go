@@ -8,6 +8,7 @@
 package proctable
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/clewsec/clew/internal/event"
@@ -127,7 +128,11 @@ func (t *Table) EndSnapshot() []*event.Process {
 		}
 		if old := t.restored[k]; old != nil && old.File.Path == p.File.Path {
 			// The last run knew this image: it keeps its id and its lineage.
-			old.Comm, old.CgroupID, old.Cgroup, old.ContainerID = p.Comm, p.CgroupID, p.Cgroup, p.ContainerID
+			old.Comm, old.CgroupID, old.Cgroup, old.CgroupManager = p.Comm, p.CgroupID, p.Cgroup, p.CgroupManager
+			if p.ContainerID != old.ContainerID || len(p.ContainerTags) > 0 {
+				old.ContainerID, old.ContainerRuntime = p.ContainerID, p.ContainerRuntime
+				old.ContainerCreatedAt, old.ContainerTags = p.ContainerCreatedAt, p.ContainerTags
+			}
 			old.UID, old.GID, old.EUID, old.EGID, old.FSUID, old.FSGID = p.UID, p.GID, p.EUID, p.EGID, p.FSUID, p.FSGID
 			p = old
 		}
@@ -259,7 +264,7 @@ func (t *Table) fork(ev *event.Event) {
 	if c.CgroupID != 0 && c.CgroupID != n.CgroupID {
 		n.CgroupID = c.CgroupID
 		if c.Cgroup != "" {
-			n.Cgroup, n.ContainerID = c.Cgroup, c.ContainerID
+			n.Cgroup, n.ContainerID, n.CgroupManager = c.Cgroup, c.ContainerID, c.CgroupManager
 		}
 	}
 	if c.PIDNS != 0 {
@@ -399,6 +404,29 @@ func (t *Table) Living() []*event.Process {
 			return 1
 		}
 		return int(a.PID) - int(b.PID)
+	})
+	return out
+}
+
+// InContainer returns the images that are in a container, with those that they
+// came from, oldest first: of processes that live, or ended a moment ago.
+func (t *Table) InContainer(id string) []*event.Process {
+	seen := map[*event.Process]bool{}
+	var out []*event.Process
+	take := func(p *event.Process) {
+		for ; p != nil && p.ContainerID == id && !seen[p]; p = p.Parent {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	for _, p := range t.snapshot {
+		take(p)
+	}
+	for _, p := range t.procs {
+		take(p)
+	}
+	slices.SortFunc(out, func(a, b *event.Process) int {
+		return cmp.Or(cmp.Compare(a.ID.Run, b.ID.Run), cmp.Compare(a.ID.Seq, b.ID.Seq))
 	})
 	return out
 }
