@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/clewsec/clew/internal/demo"
+	"github.com/clewsec/clew/internal/filehash"
 )
 
 // Exit statuses of every command.
@@ -42,6 +43,9 @@ func (e *exitError) Unwrap() error { return e.err }
 func main() {
 	if demo.IsHelper() {
 		os.Exit(demo.Helper())
+	}
+	if filehash.IsHelper() {
+		os.Exit(filehash.RunHelper())
 	}
 	os.Exit(run(os.Args[1:]))
 }

@@ -17,7 +17,8 @@ type Content struct {
 	SHA256   string // hexadecimal
 	Size     int64  // bytes that were read: all
 	Metadata event.FileMetadata
-	Text     []byte `json:",omitempty"` // all of it, when it was asked for and is text
+	IsText   bool   // all of it is text, and Text has it
+	Text     []byte `json:",omitempty"`
 }
 
 // errTooLarge means that a file has more bytes than were to be read.
@@ -27,6 +28,8 @@ const (
 	headSize   = 4096      // of the beginning, to tell what it is
 	bufferSize = 128 << 10 // of one read
 	sampleSize = 1 << 20   // of code, to tell whether it looks like code
+	// maxTextEver bounds a text that a helper returns, whatever it is asked for.
+	maxTextEver = 64 << 10
 )
 
 // Examine reads a file to its end and tells what is in it. It needs little
@@ -67,10 +70,7 @@ func Examine(r io.ReaderAt, maxSize, text int64) (Content, error) {
 		examineELF(r, c.Size, head, &c.Metadata)
 	}
 	if c.Size <= text && (c.Size == 0 || c.Metadata.Type == event.FileText || c.Metadata.Type == event.FileScript) && isText(whole) {
-		c.Text = whole
-		if c.Text == nil {
-			c.Text = []byte{}
-		}
+		c.IsText, c.Text = true, whole
 	}
 	return c, nil
 }
@@ -154,4 +154,21 @@ func entropy(b []byte) float64 {
 		}
 	}
 	return sum
+}
+
+// checkContent refuses what no helper says that is still itself: what it read
+// was written by attackers.
+func checkContent(c *Content) error {
+	hex := func(s string, max int) bool {
+		for i := range len(s) {
+			if !(s[i] >= '0' && s[i] <= '9' || s[i] >= 'a' && s[i] <= 'f') {
+				return false
+			}
+		}
+		return len(s) <= max
+	}
+	if !hex(c.SHA256, 64) || !hex(c.Metadata.BuildID, 2*maxBuildID) || c.Size < 0 || len(c.Text) > maxTextEver {
+		return errors.New("answer of the reader makes no sense")
+	}
+	return nil
 }

@@ -6,6 +6,9 @@
 // hosts send and answers browsers; if someone takes it over, what they have is
 // the server's own data.
 //
+// Seal is narrower still, for a process that works on nothing but the
+// descriptors it is handed.
+//
 // The agent must stay root to watch. Reduce leaves it the capabilities and
 // system calls that watching takes.
 package sandbox
@@ -38,6 +41,10 @@ type Report struct {
 // FallbackUID is the user and group the server runs as on hosts that have no
 // user "clew". No account of a distribution has it.
 const FallbackUID = 61844
+
+// ReaderUID is the user and group of the process that reads files of others for
+// the agent. No account of a distribution has it, and neither has the server.
+const ReaderUID = 61845
 
 // ErrNotSupported means that this system has no such sandbox.
 var ErrNotSupported = errors.New("not supported on this system")

@@ -14,3 +14,6 @@ func Enter(Config) (Report, error) { return Report{}, fmt.Errorf("sandbox: %w", 
 func Reduce(Reduction) (Report, error) {
 	return Report{}, fmt.Errorf("sandbox: %w", ErrNotSupported)
 }
+
+// Seal cannot sandbox here.
+func Seal() (Report, error) { return Report{}, fmt.Errorf("sandbox: %w", ErrNotSupported) }

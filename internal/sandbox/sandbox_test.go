@@ -280,6 +280,58 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// TestOnlyProgram runs the filter of a sealed process: it passes what is listed
+// and the start of threads.
+func TestOnlyProgram(t *testing.T) {
+	raw := make([]bpf.RawInstruction, 0, 80)
+	for _, f := range onlyProgram(unix.AUDIT_ARCH_X86_64, workCalls) {
+		raw = append(raw, bpf.RawInstruction{Op: f.Code, Jt: f.Jt, Jf: f.Jf, K: f.K})
+	}
+	insns, ok := bpf.Disassemble(raw)
+	if !ok {
+		t.Fatal("the program has unknown instructions")
+	}
+	vm, err := bpf.NewVM(insns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(nr, arch, arg uint32) uint32 {
+		var data [64]byte
+		binary.BigEndian.PutUint32(data[offNr:], nr)
+		binary.BigEndian.PutUint32(data[offArch:], arch)
+		binary.BigEndian.PutUint32(data[offArgs:], arg)
+		v, err := vm.Run(data[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return uint32(v)
+	}
+	const deny = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	for nr := range uint32(600) {
+		want := uint32(deny)
+		if slices.Contains(workCalls, uintptr(nr)) {
+			want = unix.SECCOMP_RET_ALLOW
+		}
+		if got := run(nr, unix.AUDIT_ARCH_X86_64, 0); got != want {
+			t.Errorf("call %d: %#x, want %#x", nr, got, want)
+		}
+		if got := run(nr, unix.AUDIT_ARCH_I386, 0); got != deny {
+			t.Errorf("call %d of a foreign architecture: %#x", nr, got)
+		}
+		if got := run(nr|x32Bit, unix.AUDIT_ARCH_X86_64, 0); got != deny {
+			t.Errorf("x32 call %d: %#x", nr, got)
+		}
+	}
+	if got := run(unix.SYS_CLONE, unix.AUDIT_ARCH_X86_64, unix.CLONE_THREAD|unix.CLONE_VM); got != unix.SECCOMP_RET_ALLOW {
+		t.Errorf("a thread: %#x", got)
+	}
+	for _, nr := range []uintptr{unix.SYS_OPENAT, unix.SYS_OPENAT2, unix.SYS_SOCKET, unix.SYS_CONNECT, unix.SYS_EXECVE, unix.SYS_CLONE3, unix.SYS_KILL, unix.SYS_PTRACE, unix.SYS_IOCTL} {
+		if slices.Contains(workCalls, nr) {
+			t.Errorf("call %d is allowed", nr)
+		}
+	}
+}
+
 func TestEnterAsRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to be refused as root")
