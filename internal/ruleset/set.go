@@ -199,7 +199,7 @@ func (s *Set) evaluate(b *bucket, out []Match) (res []Match, done bool) {
 			continue
 		}
 		e.tried++
-		if b.group.Match(i, &s.ctx) {
+		if b.group.Match(&s.ctx) {
 			res = s.matched(e, res)
 		}
 	}

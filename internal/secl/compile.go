@@ -63,7 +63,7 @@ func (k *compiler[E, N]) plain(e *check.Expr) func(*Ctx[E, N]) bool {
 		v := e.Bool
 		return func(*Ctx[E, N]) bool { return v }
 	case check.And:
-		return k.and(e.Args)
+		return all(k.conds(e.Args))
 	case check.Or:
 		return k.or(e.Args)
 	case check.Not:
@@ -117,9 +117,11 @@ func (k *compiler[E, N]) conds(args []*check.Expr) []func(*Ctx[E, N]) bool {
 	return out
 }
 
-func (k *compiler[E, N]) and(args []*check.Expr) func(*Ctx[E, N]) bool {
-	cs := k.conds(args)
+// all holds where all of some conditions hold.
+func all[E any, N comparable](cs []func(*Ctx[E, N]) bool) func(*Ctx[E, N]) bool {
 	switch len(cs) {
+	case 1:
+		return cs[0]
 	case 2:
 		a, b := cs[0], cs[1]
 		return func(c *Ctx[E, N]) bool { return a(c) && b(c) }

@@ -33,7 +33,7 @@ func (p *Program[E, N]) explain(x *explainer[E, N]) {
 	var none N
 	c := x.c
 	if p.Register == "" {
-		if p.match(c) {
+		if p.Match(c) {
 			x.walk(p.Expr, true)
 		}
 		return

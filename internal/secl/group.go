@@ -21,7 +21,9 @@ import (
 //
 // A group keeps the answers of the event at hand and serves one goroutine.
 type Group[E any, N comparable] struct {
-	conds []func(*Ctx[E, N]) bool
+	programs []*Program[E, N]
+	// trials are what the net leads to, in the order of the conditions.
+	trials []tried[E, N]
 	// access says how each condition is found.
 	access []Access
 	root   *netNode[E, N]
@@ -32,9 +34,22 @@ type Group[E any, N comparable] struct {
 	memo    []answer
 	texts   []*text[E, N]
 	sources []*source[E, N]
-	// hits are the conditions that were found, a bit each; of words that are
-	// not zero, full has a bit.
+	// hits are the trials that were found, a bit each; of words that are not
+	// zero, full has a bit.
 	hits, full []uint64
+	// at is the trial that was taken last.
+	at int32
+	// plain is set where every condition is tried as it is: the number of
+	// those that were taken.
+	plain bool
+	taken int
+}
+
+// tried is an alternative of a condition that holds where match does, or for
+// good where that is nil.
+type tried[E any, N comparable] struct {
+	trial
+	match func(*Ctx[E, N]) bool
 }
 
 // Access says by what a condition is found.
@@ -53,12 +68,11 @@ type answer struct {
 	held bool
 }
 
-// netNode is a place in the net: conditions that may hold whenever it is
-// reached, and places to go to from there by the symbols of some slots.
+// netNode is a place in the net: trials to make whenever it is reached, and places to go to from there by the symbols of some slots.
 type netNode[E any, N comparable] struct {
 	try []int32
-	// checked are conditions with what else they need, one after the other:
-	// its number, how many needs there are, and for each the number of its
+	// checked are trials with what else they need, one after the other: the
+	// trial, how many needs there are, and for each the number of its
 	// symbols and these. All are of slots that every event reads.
 	checked []uint32
 	slots   []*slot[E, N]
@@ -88,7 +102,7 @@ func (n *netNode[E, N]) kid(sym uint32) *netNode[E, N] {
 // NewGroup makes a group of conditions, which are known by their place from
 // then on. They must have been compiled with one schema.
 func NewGroup[E any, N comparable](programs []*Program[E, N]) *Group[E, N] {
-	g := &Group[E, N]{gen: 1}
+	g := &Group[E, N]{gen: 1, programs: programs}
 	b := &netBuilder[E, N]{
 		g: g, slots: map[slotKey]*slot[E, N]{}, needs: map[*check.Expr]need{}, budget: 4096 + 64*len(programs),
 	}
@@ -97,9 +111,7 @@ func NewGroup[E any, N comparable](programs []*Program[E, N]) *Group[E, N] {
 	for i, p := range programs {
 		k.env = p.env
 		b.k = k
-		for _, needs := range b.branches(p.Expr, false) {
-			items = append(items, item{int32(i), needs})
-		}
+		items = append(items, b.items(i, p.Expr)...)
 		k.share.intern(p.Expr)
 	}
 	b.count(items)
@@ -110,25 +122,25 @@ func NewGroup[E any, N comparable](programs []*Program[E, N]) *Group[E, N] {
 	g.access = make([]Access, len(programs))
 	g.root = b.node(items, true)
 	b.finish()
-	for i, p := range programs {
+	for i := range g.access {
 		if a := &g.access[i]; len(a.Fields) == 1 && a.Fields[0] == "" {
 			*a = Access{}
 		}
+	}
+	for i := range g.trials {
+		t := &g.trials[i]
+		p := programs[t.cond]
 		k.env = p.env
 		b.k = k
-		m := k.cond(p.Expr)
-		if p.Register != "" {
-			m = k.bind(p.Root, m)
-		}
-		g.conds = append(g.conds, m)
+		t.match = b.rest(p, t.trial)
 	}
-	words := (len(programs) + 63) / 64
+	words := (len(g.trials) + 63) / 64
 	g.hits, g.full = make([]uint64, words), make([]uint64, (words+63)/64)
 	return g
 }
 
 // Len is the number of conditions.
-func (g *Group[E, N]) Len() int { return len(g.conds) }
+func (g *Group[E, N]) Len() int { return len(g.programs) }
 
 // Access says how a condition is found.
 func (g *Group[E, N]) Access(i int) Access { return g.access[i] }
@@ -162,11 +174,11 @@ func (g *Group[E, N]) Find(c *Ctx[E, N]) {
 	g.visit(g.root, c)
 }
 
-// FindAll finds all of them.
+// FindAll finds all of them, which are evaluated each by itself.
 func (g *Group[E, N]) FindAll() {
-	for i := range g.conds {
-		g.hit(int32(i))
-	}
+	clear(g.hits)
+	clear(g.full)
+	g.plain, g.taken = true, 0
 }
 
 func (g *Group[E, N]) hit(i int32) {
@@ -174,9 +186,9 @@ func (g *Group[E, N]) hit(i int32) {
 	g.full[i>>12] |= 1 << (i >> 6 & 63)
 }
 
-// Take returns the first condition that was found and not yet taken, -1 where
-// there is none.
-func (g *Group[E, N]) Take() int {
+// pop returns the first trial that was found and not yet taken, -1 where there
+// is none.
+func (g *Group[E, N]) pop() int32 {
 	for i, w := range g.full {
 		if w == 0 {
 			continue
@@ -188,27 +200,61 @@ func (g *Group[E, N]) Take() int {
 			g.full[i] = w & (w - 1)
 		}
 		g.hits[word] = h
-		return word<<6 + bit
+		return int32(word<<6 + bit)
 	}
 	return -1
 }
 
-// Match tells whether a condition holds for the event.
-func (g *Group[E, N]) Match(i int, c *Ctx[E, N]) bool { return g.conds[i](c) }
+// Take returns the first condition that was found and not yet taken, -1 where
+// there is none. It returns a condition again that has more to be tried; one
+// that was matched has not.
+func (g *Group[E, N]) Take() int {
+	if g.plain {
+		if g.taken == len(g.programs) {
+			g.plain = false
+			return -1
+		}
+		g.taken++
+		return g.taken - 1
+	}
+	if g.at = g.pop(); g.at < 0 {
+		return -1
+	}
+	return int(g.trials[g.at].cond)
+}
+
+// Match tells whether the condition that was taken holds for the event. When
+// it panics it may be taken again, and panic again.
+func (g *Group[E, N]) Match(c *Ctx[E, N]) bool {
+	if g.plain {
+		return g.programs[g.taken-1].Match(c)
+	}
+	t := &g.trials[g.at]
+	if t.match != nil && !t.match(c) {
+		return false
+	}
+	// Its other alternatives, which are next, do not matter any more.
+	for i := g.at + 1; int(i) < len(g.trials) && g.trials[i].cond == t.cond; i++ {
+		if g.hits[i>>6] &^= 1 << (i & 63); g.hits[i>>6] == 0 {
+			g.full[i>>12] &^= 1 << (i >> 6 & 63)
+		}
+	}
+	return true
+}
 
 func (g *Group[E, N]) visit(n *netNode[E, N], c *Ctx[E, N]) {
 	for _, i := range n.try {
 		g.hit(i)
 	}
 	for list := n.checked; len(list) > 0; {
-		cond, needs, met := list[0], list[1], true
+		trial, needs, met := list[0], list[1], true
 		for list = list[2:]; needs > 0; needs-- {
 			end := 1 + list[0]
 			met = met && g.hasAny(list[1:end])
 			list = list[end:]
 		}
 		if met {
-			g.hit(int32(cond))
+			g.hit(int32(trial))
 		}
 	}
 	for _, s := range n.slots {

@@ -19,11 +19,35 @@ type need struct {
 	exact bool
 }
 
-// item is one of the alternatives of a condition, with what it needs; it
-// needs all of it.
+// atom is a condition that is not split further, or its negation.
+type atom struct {
+	expr    *check.Expr
+	negated bool
+	need    need // without symbols where it is not known
+}
+
+// item is one of the alternatives of a condition: all of its atoms hold. Those
+// in open are not known to hold yet, a bit each; needs are those of them that
+// are not looked for yet, with the atom's place in each.
 type item struct {
-	cond  int32
-	needs []need
+	cond, branch int32
+	open         uint64
+	needs        []itemNeed
+}
+
+type itemNeed struct {
+	need
+	atom int
+}
+
+// trial is what is left to evaluate of an alternative where the net ends.
+type trial struct {
+	cond, branch int32
+	open         uint64
+}
+
+func (t trial) compare(u trial) int {
+	return cmp.Or(cmp.Compare(t.cond, u.cond), cmp.Compare(t.branch, u.branch), cmp.Compare(t.open, u.open))
 }
 
 type slotKey struct {
@@ -35,16 +59,18 @@ type slotKey struct {
 const (
 	// maxBranches is how many alternatives of one condition are told apart.
 	maxBranches = 16
-	// maxNeeds is how many needs of one alternative are.
+	// maxNeeds is how many needs of one alternative are, maxAtoms how many
+	// atoms; where there are more, the condition is one atom.
 	maxNeeds = 16
+	maxAtoms = 64
 	// maxSymbols is the longest list of values that is worth a place each.
 	maxSymbols = 1024
 	// leafSize is how many conditions are not worth a further look.
 	leafSize = 3
 	// evalCost is what the evaluation of a condition takes in the mean, ns,
 	// and openCost what a look at a slot that has been read takes.
-	evalCost = 80
-	openCost = 8
+	evalCost = 60
+	openCost = 5
 )
 
 // netBuilder makes the net of a group.
@@ -54,10 +80,17 @@ type netBuilder[E any, N comparable] struct {
 	slots   map[slotKey]*slot[E, N]
 	symbols int
 	slotOf  []*slot[E, N]
-	uses    []float64 // by symbol: alternatives that need it
-	likely  []float64 // by symbol: the share of events that may have it
-	needs   map[*check.Expr]need
-	leaves  []leaf[E, N]
+	// By symbol: the share of events that has it at least, and whether it is
+	// found by a directory.
+	floor []float64
+	dirs  []bool
+	uses  []float64 // by symbol: alternatives that need it
+	// likely is, by symbol, the share of events that may have it.
+	likely []float64
+	needs  map[*check.Expr]need
+	// atoms are those of each alternative, by condition.
+	atoms  [][][]atom
+	leaves []leaf[E, N]
 	// budget bounds the size of the net.
 	budget int
 }
@@ -69,6 +102,10 @@ func (b *netBuilder[E, N]) slot(f form, x *check.Expr) *slot[E, N] {
 		return s
 	}
 	s := &slot[E, N]{form: f, field: x.Field, g: b.g, id: int32(len(b.g.slots))}
+	if f == worded {
+		fld := b.k.field(x)
+		s.words = &words{fold: x.Field.Fold, built: fld.Get.Append != nil || fld.Elem.Append != nil, ids: map[string]uint32{}}
+	}
 	read := *x
 	read.Register = ""
 	switch {
@@ -117,102 +154,196 @@ func (b *netBuilder[E, N]) slot(f form, x *check.Expr) *slot[E, N] {
 	return s
 }
 
-func symbol[V comparable, E any, N comparable](b *netBuilder[E, N], s *slot[E, N], m *map[V]uint32, v V) uint32 {
-	if sym, ok := (*m)[v]; ok {
-		return sym
-	}
-	if *m == nil {
-		*m = map[V]uint32{}
-	}
+// symbol makes a new symbol of a slot.
+func (b *netBuilder[E, N]) symbol(s *slot[E, N], floor float64, dir bool) uint32 {
 	sym := uint32(b.symbols)
-	(*m)[v] = sym
 	b.symbols++
-	b.slotOf = append(b.slotOf, s)
+	b.slotOf, b.floor, b.dirs = append(b.slotOf, s), append(b.floor, floor), append(b.dirs, dir)
 	s.symbols++
 	return sym
 }
 
-// text returns the symbol of a text that must occur in a string.
-func (b *netBuilder[E, N]) text(s *slot[E, N], n match.Need) uint32 {
-	before := b.symbols
-	key := string('0'+rune(asInt(n.AnyCase)|asInt(n.Begin)<<1|asInt(n.End)<<2)) + n.Text
-	sym := symbol(b, s, &s.strs, key)
-	if b.symbols > before {
-		s.texts = append(s.texts, needle{Need: n, sym: sym})
+func (b *netBuilder[E, N]) number(s *slot[E, N], v int64) uint32 {
+	sym, ok := s.nums[v]
+	if !ok {
+		if s.nums == nil {
+			s.nums = map[int64]uint32{}
+		}
+		sym = b.symbol(s, 0, false)
+		s.nums[v] = sym
 	}
 	return sym
 }
 
-// branches reads what a condition, or its negation, needs: its alternatives,
-// each with what it needs. No alternative means that it can never hold.
-func (b *netBuilder[E, N]) branches(e *check.Expr, negated bool) [][]need {
+func (b *netBuilder[E, N]) network(s *slot[E, N], p netip.Prefix) uint32 {
+	sym, ok := s.nets[p]
+	if !ok {
+		if s.nets == nil {
+			s.nets = map[netip.Prefix]uint32{}
+		}
+		sym = b.symbol(s, 0.4*(1-float64(p.Bits())/float64(p.Addr().BitLen())), false)
+		s.nets[p] = sym
+	}
+	return sym
+}
+
+// value returns the symbol of a string that is equal to v.
+func (b *netBuilder[E, N]) value(s *slot[E, N], v string) uint32 {
+	w := s.words
+	sym, ok := w.ids["="+v]
+	if !ok {
+		sym = b.symbol(s, 0, false)
+		w.ids["="+v] = sym
+		w.says(w.clue(&w.values, v), verdict{sym: sym})
+	}
+	return sym
+}
+
+// matcher returns the symbol of a string that m matches; false where there is
+// no clue to find such strings by.
+func (b *netBuilder[E, N]) matcher(s *slot[E, N], m match.Matcher) (uint32, bool) {
+	w := s.words
+	id := "~" + match.Text(m)
+	if sym, ok := w.ids[id]; ok {
+		return sym, true
+	}
+	if g, ok := m.(*match.Glob); ok {
+		dir := g.Dir()
+		base, has := g.Base()
+		switch {
+		case has && base != "" && strings.Count(dir, "/") < 3:
+			sym := b.symbol(s, 0, false)
+			w.ids[id] = sym
+			w.says(w.clue(&w.bases, base), verdict{sym, m})
+			return sym, true
+		case dir != "":
+			sym := b.symbol(s, math.Pow(0.3, float64(strings.Count(dir, "/"))), true)
+			w.ids[id] = sym
+			w.says(w.clue(&w.dirs, dir), verdict{sym, m})
+			return sym, true
+		}
+	}
+	texts, exact := match.Needs(m)
+	if len(texts) == 0 {
+		return 0, false
+	}
+	floor := 0.0
+	for _, t := range texts {
+		floor += max(0.02, 0.5/float64(len(t.Text)*len(t.Text)))
+	}
+	sym := b.symbol(s, min(floor, 1), false)
+	w.ids[id] = sym
+	v := verdict{sym, m}
+	if exact {
+		v.matcher = nil
+	}
+	for _, t := range texts {
+		w.says(w.text(t), v)
+	}
+	return sym, true
+}
+
+// branches reads what a condition, or its negation, asks for: its
+// alternatives, each a list of atoms that must hold together. No alternative
+// means that it can never hold.
+func (b *netBuilder[E, N]) branches(e *check.Expr, negated bool) [][]atom {
 	switch {
 	case e.Op == check.Const:
 		if e.Bool == negated {
 			return nil
 		}
+		return [][]atom{nil}
 	case e.Op == check.Not:
 		return b.branches(e.Args[0], !negated)
 	case e.Op == check.And && !negated, e.Op == check.Or && negated:
-		out := [][]need{nil}
-		for _, a := range e.Args {
+		out := [][]atom{nil}
+		for i, a := range e.Args {
 			more := b.branches(a, negated)
 			if len(out)*len(more) > maxBranches {
-				more = b.fold(more)
+				more = [][]atom{{b.fold(a, negated, more)}}
 			}
 			if len(out)*len(more) > maxBranches {
-				out = b.fold(out)
+				var before []atom
+				for _, a := range e.Args[:i] {
+					before = append(before, b.fold(a, negated, b.branches(a, negated)))
+				}
+				out = [][]atom{before}
 			}
-			var product [][]need
+			var product [][]atom
 			for _, x := range out {
 				for _, y := range more {
-					product = append(product, b.cut(append(slices.Clip(x), y...)))
+					product = append(product, append(slices.Clip(x), y...))
 				}
 			}
 			out = product
 		}
 		return out
 	case e.Op == check.And, e.Op == check.Or:
-		var out [][]need
+		var out [][]atom
 		for _, a := range e.Args {
 			out = append(out, b.branches(a, negated)...)
 		}
-		if len(out) > maxBranches {
-			out = b.fold(out)
+		vague := slices.ContainsFunc(out, func(atoms []atom) bool {
+			return !slices.ContainsFunc(atoms, func(a atom) bool { return len(a.need.symbols) > 0 })
+		})
+		if vague || len(out) > maxBranches {
+			return [][]atom{{b.fold(e, negated, out)}}
 		}
 		return out
-	default:
-		if n := b.need(e, negated); len(n.symbols) > 0 {
-			return [][]need{{n}}
-		}
 	}
-	return [][]need{nil}
+	return [][]atom{{{e, negated, b.need(e, negated)}}}
 }
 
-// cut leaves away needs where there are too many.
-func (b *netBuilder[E, N]) cut(needs []need) []need {
-	if len(needs) > maxNeeds {
-		slices.SortStableFunc(needs, func(x, y need) int { return cmp.Compare(b.rough(x), b.rough(y)) })
-		needs = needs[:maxNeeds]
-	}
-	return needs
-}
-
-// fold makes alternatives one, which needs something of any of them.
-func (b *netBuilder[E, N]) fold(branches [][]need) [][]need {
+// fold makes one atom of a condition, which needs something of any of its
+// alternatives.
+func (b *netBuilder[E, N]) fold(e *check.Expr, negated bool, branches [][]atom) atom {
+	one := atom{expr: e, negated: negated}
 	var all []uint32
-	for _, needs := range branches {
-		if len(needs) == 0 {
-			return [][]need{nil}
+	for _, atoms := range branches {
+		var best []uint32
+		least := math.Inf(1)
+		for _, a := range atoms {
+			if r := b.rough(a.need); len(a.need.symbols) > 0 && r < least {
+				best, least = a.need.symbols, r
+			}
 		}
-		best := slices.MinFunc(needs, func(x, y need) int { return cmp.Compare(b.rough(x), b.rough(y)) })
-		all = append(all, best.symbols...)
+		if best == nil {
+			return one
+		}
+		all = append(all, best...)
 	}
 	slices.Sort(all)
-	if all = slices.Compact(all); len(all) > maxSymbols || len(branches) == 0 {
-		return [][]need{nil}
+	if all = slices.Compact(all); len(all) <= maxSymbols {
+		one.need.symbols = all
 	}
-	return [][]need{{{symbols: all}}}
+	return one
+}
+
+// items returns the alternatives of a condition, with what they need.
+func (b *netBuilder[E, N]) items(cond int, e *check.Expr) []item {
+	branches := b.branches(e, false)
+	for i, atoms := range branches {
+		if len(atoms) > maxAtoms {
+			branches[i] = []atom{b.fold(e, false, [][]atom{atoms})}
+		}
+	}
+	b.atoms = append(b.atoms, branches)
+	out := make([]item, len(branches))
+	for i, atoms := range branches {
+		it := item{cond: int32(cond), branch: int32(i)}
+		for j, a := range atoms {
+			it.open |= 1 << j
+			if len(a.need.symbols) > 0 {
+				it.needs = append(it.needs, itemNeed{a.need, j})
+			}
+		}
+		if len(it.needs) > maxNeeds {
+			slices.SortStableFunc(it.needs, func(x, y itemNeed) int { return cmp.Compare(b.rough(x.need), b.rough(y.need)) })
+			it.needs = it.needs[:maxNeeds]
+		}
+		out[i] = it
+	}
+	return out
 }
 
 // rough estimates a need before all are known.
@@ -243,14 +374,14 @@ func (b *netBuilder[E, N]) need(e *check.Expr, negated bool) need {
 		n = b.needNets(e)
 	case check.FieldOp:
 		if b.simple(e) && !e.List && e.Type == Bool {
-			s := b.slot(numbered, e)
-			n = need{[]uint32{symbol(b, s, &s.nums, 1)}, true}
+			n = need{[]uint32{b.number(b.slot(numbered, e), 1)}, true}
 		}
 	case check.Less, check.LessEq:
 		// 0 < x & mask, or 1 <= x & mask.
 		l, r := e.Args[0], e.Args[1]
 		if l.Op == check.Const && (e.Op == check.Less && l.Int >= 0 || e.Op == check.LessEq && l.Int > 0) {
 			n.symbols = b.flags(r, math.MaxInt64)
+			n.exact = (l.Int == 0) == (e.Op == check.Less) && l.Int <= 1 && b.positive(r)
 		}
 	}
 	slices.Sort(n.symbols)
@@ -259,6 +390,16 @@ func (b *netBuilder[E, N]) need(e *check.Expr, negated bool) need {
 	}
 	b.needs[e] = n
 	return n
+}
+
+// positive tells whether the mask of x & mask leaves the sign alone.
+func (b *netBuilder[E, N]) positive(x *check.Expr) bool {
+	for _, a := range x.Args {
+		if a.Op == check.Const {
+			return a.Int >= 0
+		}
+	}
+	return false
 }
 
 // simple tells whether x is a field of the event as it is.
@@ -276,11 +417,10 @@ func (b *netBuilder[E, N]) simple(x *check.Expr) bool {
 func (b *netBuilder[E, N]) needNot(e *check.Expr) need {
 	switch {
 	case e.Op == check.FieldOp && b.simple(e) && !e.List && e.Type == Bool:
-		s := b.slot(numbered, e)
-		return need{symbols: []uint32{symbol(b, s, &s.nums, 0)}}
+		return need{[]uint32{b.number(b.slot(numbered, e), 0)}, true}
 	case e.Op == check.InInts && slices.Contains(e.Ints, 0):
 		// Flags that are not 0.
-		return need{symbols: b.flags(e.Args[0], -1)}
+		return need{b.flags(e.Args[0], -1), len(e.Ints) == 1}
 	}
 	return need{}
 }
@@ -305,7 +445,7 @@ func (b *netBuilder[E, N]) bits(f *check.Expr, mask int64) []uint32 {
 	s := b.slot(flagged, f)
 	var out []uint32
 	for v := uint64(mask); v != 0; v &= v - 1 {
-		out = append(out, symbol(b, s, &s.nums, int64(v&-v)))
+		out = append(out, b.number(s, int64(v&-v)))
 	}
 	return out
 }
@@ -316,7 +456,7 @@ func (b *netBuilder[E, N]) needInts(e *check.Expr) need {
 		n := need{exact: x.Register == ""}
 		s := b.slot(numbered, x)
 		for _, v := range e.Ints {
-			n.symbols = append(n.symbols, symbol(b, s, &s.nums, v))
+			n.symbols = append(n.symbols, b.number(s, v))
 		}
 		return n
 	}
@@ -339,52 +479,30 @@ func (b *netBuilder[E, N]) needNets(e *check.Expr) need {
 	n := need{exact: x.Register == ""}
 	s := b.slot(networked, x)
 	for _, p := range e.Nets {
-		n.symbols = append(n.symbols, symbol(b, s, &s.nets, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()).Masked()))
+		n.symbols = append(n.symbols, b.network(s, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()).Masked()))
 	}
 	return n
 }
 
 func (b *netBuilder[E, N]) needSet(e *check.Expr) need {
 	x, set := e.Args[0], e.Set
-	if !b.simple(x) || len(set.Values)+len(set.Matchers) > maxSymbols {
+	if !b.simple(x) || len(set.Values)+len(set.Matchers) > maxSymbols || set.Fold() && !x.Field.Fold && len(set.Values) > 0 {
 		return need{}
 	}
-	n := need{exact: x.Register == ""}
-	// What is not exact after all still has its symbols.
-	note := func(f form, v string) {
-		s := b.slot(f, x)
-		n.symbols = append(n.symbols, symbol(b, s, &s.strs, v))
-	}
+	n, s := need{exact: x.Register == ""}, b.slot(worded, x)
 	for _, v := range set.Values {
 		if x.Field.Fold {
 			v = match.Lower(v)
-		} else if set.Fold() {
-			return need{}
 		}
-		note(exactly, v)
+		n.symbols = append(n.symbols, b.value(s, v))
 	}
 	for _, m := range set.Matchers {
-		if g, ok := m.(*match.Glob); ok {
-			n.exact = false
-			dir := g.Dir()
-			if base, has := g.Base(); has && base != "" && strings.Count(dir, "/") < 3 {
-				note(named, base)
-				continue
-			}
-			if dir != "" {
-				note(below, dir)
-				continue
-			}
-		}
-		texts, exact := match.Needs(m)
-		if len(texts) == 0 {
+		sym, ok := b.matcher(s, m)
+		if !ok {
+			// What can only be told by trying is tried last.
 			return need{}
 		}
-		n.exact = n.exact && exact
-		s := b.slot(holding, x)
-		for _, t := range texts {
-			n.symbols = append(n.symbols, b.text(s, t))
-		}
+		n.symbols = append(n.symbols, sym)
 	}
 	return n
 }
@@ -403,20 +521,6 @@ func (b *netBuilder[E, N]) count(items []item) {
 			}
 		}
 	}
-	floor := make([]float64, b.symbols)
-	for _, s := range b.g.slots {
-		for text, sym := range s.strs {
-			switch s.form {
-			case below:
-				floor[sym] = math.Pow(0.3, float64(strings.Count(text, "/")))
-			case holding:
-				floor[sym] = max(0.02, 0.5/float64(len(text)*len(text)))
-			}
-		}
-		for p, sym := range s.nets {
-			floor[sym] = 0.4 * (1 - float64(p.Bits())/float64(p.Addr().BitLen()))
-		}
-	}
 	for sym := range b.likely {
 		s := b.slotOf[sym]
 		share := min((b.uses[sym]+1)/(total[s.id]+8), 0.3)
@@ -429,7 +533,7 @@ func (b *netBuilder[E, N]) count(items []item) {
 		if s.field.List {
 			share = min(2*share, 0.5)
 		}
-		b.likely[sym] = max(share, floor[sym])
+		b.likely[sym] = max(share, b.floor[sym])
 	}
 }
 
@@ -450,7 +554,7 @@ func (b *netBuilder[E, N]) best(it item, closed []bool) (at int, ns float64) {
 	var p [maxNeeds]float64
 	least, second := 1.0, 1.0
 	for i, n := range it.needs {
-		p[i] = b.share(n)
+		p[i] = b.share(n.need)
 		if p[i] < least {
 			least, second = p[i], least
 		} else {
@@ -481,7 +585,7 @@ func (b *netBuilder[E, N]) choose(items []item, root bool) []int {
 	for i, it := range items {
 		chosen[i], ns[i] = b.best(it, closed)
 		if chosen[i] >= 0 {
-			for _, s := range b.slotsOf(it.needs[chosen[i]]) {
+			for _, s := range b.slotsOf(it.needs[chosen[i]].need) {
 				users[s] = append(users[s], i)
 			}
 		}
@@ -513,7 +617,7 @@ func (b *netBuilder[E, N]) choose(items []item, root bool) []int {
 			if chosen[i] < 0 {
 				continue
 			}
-			for _, t := range b.slotsOf(items[i].needs[chosen[i]]) {
+			for _, t := range b.slotsOf(items[i].needs[chosen[i]].need) {
 				users[t] = append(users[t], i)
 			}
 		}
@@ -548,7 +652,11 @@ func (b *netBuilder[E, N]) node(items []item, root bool) *netNode[E, N] {
 			left = append(left, it)
 			continue
 		}
-		rest := item{it.cond, slices.Delete(slices.Clone(it.needs), at, at+1)}
+		rest := it
+		rest.needs = slices.Delete(slices.Clone(it.needs), at, at+1)
+		if n := it.needs[at]; n.exact {
+			rest.open &^= 1 << n.atom
+		}
 		for _, sym := range it.needs[at].symbols {
 			if _, ok := buckets[sym]; !ok {
 				syms = append(syms, sym)
@@ -597,29 +705,82 @@ type leaf[E any, N comparable] struct {
 // maxChecked is the longest need that is checked when a leaf is reached.
 const maxChecked = 8
 
-// finish writes down the conditions of the leaves. It comes last, when it is
+// finish writes down what is tried at the leaves. It comes last, when it is
 // known what every event reads.
 func (b *netBuilder[E, N]) finish() {
-	for _, l := range b.leaves {
+	type ending struct {
+		trial
+		checks []uint32
+		needs  uint32
+	}
+	ends := make([][]ending, len(b.leaves))
+	ids := map[trial]int32{}
+	for i, l := range b.leaves {
 		for _, it := range l.items {
-			list := []uint32{uint32(it.cond), 0}
+			end := ending{trial: trial{it.cond, it.branch, it.open}}
 			for _, n := range it.needs {
 				if len(n.symbols) > maxChecked || slices.ContainsFunc(n.symbols, func(sym uint32) bool { return !b.slotOf[sym].open }) {
 					continue
 				}
-				list[1]++
-				list = append(append(list, uint32(len(n.symbols))), n.symbols...)
+				if n.exact {
+					end.open &^= 1 << n.atom
+				}
+				end.needs++
+				end.checks = append(append(end.checks, uint32(len(n.symbols))), n.symbols...)
 			}
-			if list[1] == 0 {
-				l.node.try = append(l.node.try, it.cond)
+			ids[end.trial] = 0
+			ends[i] = append(ends[i], end)
+		}
+	}
+	for t := range ids {
+		b.g.trials = append(b.g.trials, tried[E, N]{trial: t})
+	}
+	slices.SortFunc(b.g.trials, func(x, y tried[E, N]) int { return x.compare(y.trial) })
+	for i, t := range b.g.trials {
+		ids[t.trial] = int32(i)
+	}
+	for i, l := range b.leaves {
+		n := l.node
+		for _, end := range ends[i] {
+			if end.needs == 0 {
+				n.try = append(n.try, ids[end.trial])
 			} else {
-				l.node.checked = append(l.node.checked, list...)
+				n.checked = append(append(n.checked, uint32(ids[end.trial]), end.needs), end.checks...)
 			}
 		}
-		slices.Sort(l.node.try)
-		l.node.try = slices.Clip(slices.Compact(l.node.try))
-		l.node.checked = slices.Clip(l.node.checked)
+		slices.Sort(n.try)
+		n.try = slices.Clip(slices.Compact(n.try))
+		n.checked = slices.Clip(n.checked)
 	}
+}
+
+// rest compiles what a trial leaves to be evaluated, nil where that is nothing.
+func (b *netBuilder[E, N]) rest(p *Program[E, N], t trial) func(*Ctx[E, N]) bool {
+	var event, bound []func(*Ctx[E, N]) bool
+	for i, a := range b.atoms[t.cond][t.branch] {
+		if t.open&(1<<i) == 0 {
+			continue
+		}
+		f := b.k.cond(a.expr)
+		if a.negated {
+			holds := f
+			f = func(c *Ctx[E, N]) bool { return !holds(c) }
+		}
+		own := false
+		a.expr.Walk(func(e *check.Expr) { own = own || e.Register != "" })
+		if own {
+			bound = append(bound, f)
+		} else {
+			event = append(event, f)
+		}
+	}
+	if len(bound) > 0 {
+		event = append(event, b.k.bind(p.Root, all(bound)))
+	}
+	if len(event) == 0 {
+		return nil
+	}
+	return all(event)
 }
 
 // describe notes how a condition is found.
@@ -632,11 +793,13 @@ func (b *netBuilder[E, N]) describe(it item, at int) {
 	if len(a.Fields) == 1 && a.Fields[0] == "" {
 		return
 	}
-	for _, s := range b.slotsOf(it.needs[at]) {
-		a.Dirs = a.Dirs || s.form == below
+	for _, s := range b.slotsOf(it.needs[at].need) {
 		if !slices.Contains(a.Fields, s.field.Name) {
 			a.Fields = append(a.Fields, s.field.Name)
 		}
+	}
+	for _, sym := range it.needs[at].symbols {
+		a.Dirs = a.Dirs || b.dirs[sym]
 	}
 	a.Values += len(it.needs[at].symbols)
 }

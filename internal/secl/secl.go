@@ -13,6 +13,7 @@ package secl
 
 import (
 	"sort"
+	"sync"
 
 	"github.com/clewsec/clew/internal/secl/ast"
 	"github.com/clewsec/clew/internal/secl/check"
@@ -61,12 +62,14 @@ type Options = check.Options
 // goroutines, each with its own Ctx.
 type Program[E any, N comparable] struct {
 	check.Result
-	env   *Env[E, N]
-	match func(*Ctx[E, N]) bool
+	env *Env[E, N]
+	// match is compiled when it is asked for: what is part of a group seldom
+	// is.
+	match func() func(*Ctx[E, N]) bool
 }
 
 // Match tells whether the condition holds.
-func (p *Program[E, N]) Match(c *Ctx[E, N]) bool { return p.match(c) }
+func (p *Program[E, N]) Match(c *Ctx[E, N]) bool { return p.match()(c) }
 
 // Compile compiles the text of a condition. The program is nil when a problem
 // that is not a warning was found; warnings come with the program, too.
@@ -86,12 +89,14 @@ func CompileNode[E any, N comparable](env *Env[E, N], n ast.Node, opt Options) (
 	if r.Expr == nil {
 		return nil, r.Problems
 	}
-	k := compiler[E, N]{env: env}
-	m := k.cond(r.Expr)
-	if r.Register != "" {
-		m = k.bind(r.Root, m)
-	}
-	return &Program[E, N]{Result: r, env: env, match: m}, r.Problems
+	return &Program[E, N]{Result: r, env: env, match: sync.OnceValue(func() func(*Ctx[E, N]) bool {
+		k := compiler[E, N]{env: env}
+		m := k.cond(r.Expr)
+		if r.Register != "" {
+			m = k.bind(r.Root, m)
+		}
+		return m
+	})}, r.Problems
 }
 
 // Value is a compiled expression of any type, as actions have it. The function
