@@ -2,6 +2,7 @@ package ruleset_test
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,7 +21,8 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, rule, rules, cases := "", "", 0, 0
+	id, name, rule, rules, cases := "", "", "", 0, 0
+	first := regexp.MustCompile(`(?m)^  - id: (\w+)$`)
 	blocks := strings.Split(string(data), "```")
 	for i := 1; i < len(blocks); i += 2 {
 		text, isYAML := strings.CutPrefix(blocks[i], "yaml\n")
@@ -28,7 +30,7 @@ func TestDocs(t *testing.T) {
 			continue
 		}
 		load := func() *ruleset.Set {
-			set, report, err := ruleset.Load(ruleset.Config{Schema: schema}, []ruleset.File{{Name: id + "/rule.yaml", Data: []byte(rule)}})
+			set, report, err := ruleset.Load(ruleset.Config{Schema: schema}, []ruleset.File{{Name: name, Data: []byte(rule)}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,8 +39,15 @@ func TestDocs(t *testing.T) {
 			}
 			return set
 		}
-		if first, isRule := strings.CutPrefix(text, "id: "); isRule {
-			id, rule = strings.Fields(first)[0], text
+		if rest, isRule := strings.CutPrefix(text, "id: "); isRule {
+			id, rule = strings.Fields(rest)[0], text
+			name = id + "/rule.yaml"
+			load()
+			rules++
+			continue
+		}
+		if strings.HasPrefix(text, "version: ") { // a policy of one rule
+			id, name, rule = first.FindStringSubmatch(text)[1], "x.policy", text
 			load()
 			rules++
 			continue

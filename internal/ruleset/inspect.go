@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/clewsec/clew/internal/event"
@@ -57,8 +58,11 @@ func (s *Set) Conditions(r *Rule) []Condition {
 }
 
 // Text is what the rule asks for, as it stands in its file: the expression, or
-// the steps of a sequence.
+// the steps of a sequence; of a watch the expressions it stands for.
 func (s *Set) Text(r *Rule) []string {
+	if r.Watch != nil {
+		return slices.Clone(r.conditions)
+	}
 	for _, p := range s.patterns {
 		if p.rule != r {
 			continue

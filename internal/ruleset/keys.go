@@ -69,6 +69,12 @@ func Keys(object string) []Key {
 		return describe(object, actionKeys)
 	case "set":
 		return describe(object, setKeys)
+	case "watch":
+		return describe(object, watchKeys)
+	case "watch entry":
+		return describe(object, watchEntryKeys)
+	case "allow":
+		return describe(object, allowKeys)
 	}
 	if names, ok := patternKeys[object]; ok {
 		return describe(object, names)
@@ -110,8 +116,16 @@ func describe(object string, names []string) []Key {
 	out := make([]Key, 0, len(names))
 	for _, n := range names {
 		k, ok := keyTable[object][n]
-		if !ok && (object == RuleFile || object == "rule") {
+		switch {
+		case ok:
+		case object == RuleFile || object == "rule":
 			k, ok = keyTable["rule"][n]
+		case object == "watch entry":
+			for _, from := range [...]string{"watch", RuleFile, "rule"} {
+				if !ok {
+					k, ok = keyTable[from][n]
+				}
+			}
 		}
 		if !ok {
 			k = Key{Shape: ShapeLiteral}
@@ -129,6 +143,7 @@ var keyTable = map[string]map[string]Key{
 		"replace_policy_id": {Shape: ShapeText, Doc: "Id of the policy that this one stands in for. Read and not used."},
 		"macros":            {Shape: ShapeObjects, Object: "macro", Doc: "Names for conditions and lists. They are known to the rules of all files."},
 		"rules":             {Shape: ShapeObjects, Object: "rule", Doc: "The rules."},
+		"watch":             {Shape: ShapeObjects, Object: "watch entry", Doc: "Files that few may change. Each member becomes a rule about every way in which they change."},
 	},
 	"macro": {
 		"id":            {Shape: ShapeText, Required: true, Pattern: `^[a-zA-Z_][a-zA-Z0-9_.]*$`, Doc: "Name of the macro: letters, digits and `_`. Macros of all files share one space."},
@@ -169,6 +184,21 @@ var keyTable = map[string]map[string]Key{
 		"recommended": {Shape: ShapeObjects, Object: "recommendation", Doc: "What a person should do, in this order."},
 		"sees":        {Shape: ShapeText, Doc: "What the rule sees, in words."},
 		"misses":      {Shape: ShapeText, Doc: "What it does not see: how one could get by."},
+		"watch":       {Shape: ShapeObject, Object: "watch", Doc: "Files that few may change, in place of `expression`: the rule is about every way in which they change."},
+	},
+	"watch": {
+		"paths":      {Shape: ShapeTexts, Required: true, Doc: "Absolute paths; `*` stands for anything within a segment, `/**` at the end for everything below. `/dir/` is the directory and what stands directly in it."},
+		"recursive":  {Shape: ShapeYes, Doc: "Everything below the paths belongs to them."},
+		"operations": {Shape: ShapeTexts, Closed: Operations, Doc: "What counts as a change; without it everything does."},
+		"attempts":   {Shape: ShapeYes, Doc: "What the kernel refused counts, too."},
+		"allow":      {Shape: ShapeObjects, Object: "allow", Doc: "Who may make a change. One member that fits is enough."},
+	},
+	"allow": {
+		"executable":  {Shape: ShapeTexts, Doc: "Paths, or globs, of the program that makes the change."},
+		"descendants": {Shape: ShapeYes, Doc: "Also what one of those programs started, however far below."},
+		"package":     {Shape: ShapeYes, Doc: "The program that makes the change must belong to a package of the operating system."},
+		"user":        {Shape: ShapeTexts, Doc: "Names or numbers of the effective user."},
+		"condition":   {Shape: ShapeExpression, Doc: "A condition on who makes the change, in SECL: `process.*`, `container.*`, `event.*`."},
 	},
 	"recommendation": {
 		"id":    {Shape: ShapeText, Required: true, Doc: "Name of the step, the same in all rules that recommend it."},

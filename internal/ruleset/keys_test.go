@@ -64,7 +64,8 @@ func readerTables(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables := map[string][]string{"documentKeys": documentKeys, "macroKeys": macroKeys, "actionKeys": actionKeys, "setKeys": setKeys}
+	tables := map[string][]string{"documentKeys": documentKeys, "macroKeys": macroKeys, "actionKeys": actionKeys, "setKeys": setKeys,
+		"watchKeys": watchKeys, "allowKeys": allowKeys}
 	var out []string
 	for _, f := range pkgs["ruleset"].Files {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -94,7 +95,7 @@ func readerTables(t *testing.T) []string {
 				switch names := tables[known.Name]; {
 				case known.Name == "nil": // tags have any keys
 				case known.Name == "known": // of rules, by what the file is
-					out = append(out, sorted(ruleKeys), sorted(folderKeys))
+					out = append(out, sorted(ruleKeys), sorted(folderKeys), sorted(watchEntryKeys))
 				case names == nil:
 					t.Errorf("%s: a table %s that this test does not know", fset.Position(call.Pos()), known.Name)
 				default:
@@ -117,10 +118,11 @@ func TestDescribedKeysAreRead(t *testing.T) {
 	for object, where := range map[string]string{
 		PolicyFile: "%: x\n", RuleFile: "id: a\n%: x\n", "macro": "macros:\n- %: x\n", "rule": "rules:\n- %: x\n",
 		"action": "rules:\n- id: a\n  actions:\n  - %: x\n", "set": "rules:\n- id: a\n  actions:\n  - set:\n      %: x\n",
-		"kill": "rules:\n- id: a\n  actions:\n  - kill:\n      %: x\n", "sequence": "rules:\n- id: a\n  sequence:\n    %: x\n",
+		"kill": "rules:\n- id: a\n  actions:\n  - kill:\n      %: x\n", "watch": "id: a\nwatch:\n  %: x\n",
+		"watch entry": "watch:\n- %: x\n", "allow": "watch:\n- id: a\n  allow:\n  - %: x\n", "sequence": "rules:\n- id: a\n  sequence:\n    %: x\n",
 	} {
 		name := "x.policy"
-		if object == RuleFile {
+		if object == RuleFile || object == "watch" {
 			name = "rule.yaml"
 		}
 		for _, k := range append(Keys(object), Key{Name: "nonsense"}) {

@@ -324,7 +324,7 @@ func (l *loader) merge() []*ruleDef {
 				if p := first.override(d); p != nil {
 					l.fail(d, *p)
 				}
-			case first != nil && d.hasDisabled && d.expression.s == "":
+			case first != nil && d.hasDisabled && d.expression.s == "" && d.watch == nil:
 				// A toggle: it has nothing but the id and the switch.
 				first.disabled = d.disabled
 			case first != nil && d.hasDisabled && d.file != first.file:
@@ -355,6 +355,7 @@ func (d *ruleDef) override(o *ruleDef) *Problem {
 	takes := func(key string) bool { return o.set[key] && (all || slices.Contains(fields, key)) }
 	if takes("expression") {
 		d.expression, d.Expression = o.expression, o.Expression
+		d.watch = o.watch
 		d.file = o.file
 	}
 	if takes("actions") {
@@ -431,6 +432,10 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 		l.fail(d) // the bounds of a pattern are relied on below
 		return
 	}
+	if d.watch != nil && !l.expandWatch(d) {
+		l.fail(d)
+		return
+	}
 	texts, p := d.conditions()
 	if p != nil {
 		l.fail(d, *p)
@@ -438,7 +443,14 @@ func (l *loader) rule(set *Set, d *ruleDef) {
 	}
 	var steps []stepPrograms
 	for i, t := range texts {
+		said := len(d.problems)
 		st, why, ok := l.compile(d, t, i)
+		if d.watch != nil {
+			// They are alternatives, not steps, and what is to be said about
+			// them has been said about the watch.
+			st.step = 0
+			d.problems = append(d.problems[:said], hard(d.problems[said:])...)
+		}
 		if why != "" {
 			l.status(d, Filtered, why)
 			return

@@ -344,6 +344,8 @@ func (d *ruleDef) readPattern(r *reader, key string, n *yaml.Node) {
 func (d *ruleDef) conditions() ([]text, *Problem) {
 	p := d.pattern
 	switch {
+	case d.watch != nil:
+		return d.watch.conditions, nil
 	case p != nil && p.kind == sequenceOf:
 		if strings.TrimSpace(d.expression.s) != "" {
 			return nil, &Problem{At: d.expression.at, Rule: d.ID, Msg: "a rule with a sequence has its conditions in the steps, not in expression"}

@@ -150,9 +150,11 @@ type ruleDef struct {
 	typ          text
 	pattern      *patternDef
 	distinct     *secl.Value[eventT, Element]
-	set          map[string]bool
-	problems     []Problem
-	file         *policyFile
+	// watch is set where a shorthand stands in place of the expression.
+	watch    *watchDef
+	set      map[string]bool
+	problems []Problem
+	file     *policyFile
 }
 
 // policyFile is a file that was read.
@@ -168,6 +170,8 @@ type policyFile struct {
 	starts []int
 	macros []*macroDef
 	rules  []*ruleDef
+	// watched counts the paths of all watches.
+	watched int
 	// problems are those of the file, not of single rules.
 	problems []Problem
 }
@@ -368,7 +372,7 @@ func (r *reader) duration(n *yaml.Node, what string) time.Duration {
 	return 0
 }
 
-var documentKeys = []string{"version", "type", "replace_policy_id", "macros", "rules"}
+var documentKeys = []string{"version", "type", "replace_policy_id", "macros", "rules", "watch"}
 
 func (pf *policyFile) document(root *yaml.Node) {
 	r := &reader{pf: pf}
@@ -393,6 +397,15 @@ func (pf *policyFile) document(root *yaml.Node) {
 			}
 			for _, n := range v.Content {
 				pf.rule(deref(n), ruleKeys, false)
+			}
+		case "watch":
+			hasRules = true
+			if v.Kind != yaml.SequenceNode {
+				r.note(v, v.Tag == "!!null", "watch must be a list")
+				return
+			}
+			for _, n := range v.Content {
+				pf.watchEntry(deref(n))
 			}
 		}
 	})
@@ -441,7 +454,7 @@ var ruleKeys = []string{
 
 // folderKeys are the keys of a rule in a folder of its own.
 var folderKeys = append([]string{
-	"type", "severity", "techniques", "tactics", "recommended", "sees", "misses",
+	"type", "severity", "techniques", "tactics", "recommended", "sees", "misses", "watch",
 }, ruleKeys...)
 
 var ruleID = regexp.MustCompile(`^[a-zA-Z0-9_]*$`)
@@ -460,7 +473,13 @@ func (pf *policyFile) folder(root *yaml.Node) {
 }
 
 func (pf *policyFile) rule(n *yaml.Node, known []string, own bool) {
-	d := &ruleDef{file: pf, set: map[string]bool{}}
+	d := &ruleDef{}
+	pf.define(d, n, own, "rule", known, d.key)
+}
+
+// define reads a mapping that is a rule; key is called for each of its keys.
+func (pf *policyFile) define(d *ruleDef, n *yaml.Node, own bool, what string, known []string, key func(*reader, string, *yaml.Node)) {
+	d.file, d.set = pf, map[string]bool{}
 	d.At = pf.pos(n)
 	d.Policy = pf.policy
 	if n.Kind == yaml.MappingNode {
@@ -472,18 +491,19 @@ func (pf *policyFile) rule(n *yaml.Node, known []string, own bool) {
 		}
 	}
 	r := &reader{pf: pf, rule: d}
-	r.keys(n, "rule", known, func(key string, v *yaml.Node) {
-		d.set[key] = true
-		d.key(r, key, v)
+	r.keys(n, what, known, func(name string, v *yaml.Node) {
+		d.set[name] = true
+		key(r, name, v)
 	})
 	switch {
 	case d.ID == "":
-		r.note(n, false, "rule has no id")
+		r.note(n, false, "%s has no id", what)
 	case !ruleID.MatchString(d.ID):
-		r.note(n, false, "rule id %q may have letters, digits and _ only", d.ID)
+		r.note(n, false, "%s id %q may have letters, digits and _ only", what, d.ID)
 	}
 	d.own = own
 	d.validate(r)
+	d.validateWatch(r)
 	pf.rules = append(pf.rules, d)
 }
 
@@ -553,6 +573,8 @@ func (d *ruleDef) key(r *reader, key string, v *yaml.Node) {
 		}
 	case "sequence", "threshold", "absence":
 		d.readPattern(r, key, v)
+	case "watch":
+		d.readWatch(r, v)
 	case "sees":
 		d.Sees = strings.TrimSpace(r.text(v, key).s)
 	case "misses":

@@ -44,10 +44,14 @@ type Rule struct {
 	GroupID      string
 	Priority     int
 	Actions      []Action
-	At           Position
+	// Watch is what the rule watches, nil for a rule with an expression.
+	Watch *Watch
+	At    Position
 
 	// own is true for a rule in a folder of its own.
-	own        bool
+	own bool
+	// conditions are the texts that a watch stands for.
+	conditions []string
 	signalTags []string
 	token      []*secl.Value[eventT, Element]
 }

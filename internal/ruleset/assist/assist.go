@@ -295,6 +295,7 @@ func (d *document) index() {
 		for _, n := range items(entry(d.tree, "macros")) {
 			add(&d.macros, n)
 		}
+		rules = slices.Concat(rules, items(entry(d.tree, "watch")))
 	case RuleFile:
 		rules = []*source.Node{d.tree}
 	default:

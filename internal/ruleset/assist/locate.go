@@ -64,7 +64,7 @@ func sites(n *source.Node, object string, rule *source.Node, f func(*site)) {
 	if n == nil || n.Kind != source.Mapping {
 		return
 	}
-	if object == "rule" || object == "macro" || object == ruleset.RuleFile {
+	if object == "rule" || object == "watch entry" || object == "macro" || object == ruleset.RuleFile {
 		rule = n
 	}
 	keys := ruleset.Keys(object)
@@ -180,7 +180,7 @@ func (d *document) at(off int) *place {
 // mapping looks for the place in the value of a key that takes a mapping.
 func (p *place) mapping(d *document, n *source.Node, object string) {
 	p.object = object
-	if object == "rule" || object == "macro" || object == ruleset.RuleFile {
+	if object == "rule" || object == "watch entry" || object == "macro" || object == ruleset.RuleFile {
 		p.rule = n
 	}
 	if n == nil {

@@ -118,7 +118,7 @@ func expressions(n *yaml.Node, out []edit, depth int) []edit {
 	}
 	if n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle == 0 {
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			if k, v := n.Content[i], n.Content[i+1]; k.Value == "expression" && v.Kind == yaml.ScalarNode && v.Anchor == "" {
+			if k, v := n.Content[i], n.Content[i+1]; (k.Value == "expression" || k.Value == "condition") && v.Kind == yaml.ScalarNode && v.Anchor == "" {
 				out = append(out, edit{k, v})
 			}
 		}
@@ -152,7 +152,7 @@ func (e edit) replace(lines []string, text string) []string {
 	for end > first+1 && strings.TrimSpace(lines[end-1]) == "" {
 		end-- // blank lines after it are not its own
 	}
-	head := lines[first][:strings.Index(lines[first], "expression")] + "expression: |"
+	head := lines[first][:strings.Index(lines[first], e.key.Value)] + e.key.Value + ": |"
 	if c := e.value.LineComment; c != "" {
 		head += " " + c
 	}

@@ -53,6 +53,10 @@ rules:
   - {id: flow, expression: exec.uid == 1 and exec.gid == 2}
   - id: broken
     expression: exec.uid == and
+watch:
+  - id: w
+    allow:
+      - condition: process.uid == 1 or process.gid == 2 and process.comm == "x"
 `
 
 const after = `# A policy.
@@ -77,6 +81,11 @@ rules:
   - {id: flow, expression: exec.uid == 1 and exec.gid == 2}
   - id: broken
     expression: exec.uid == and
+watch:
+  - id: w
+    allow:
+      - condition: |
+          process.uid == 1 || (process.gid == 2 && process.comm == "x")
 `
 
 func TestFile(t *testing.T) {

@@ -46,7 +46,7 @@ func JSON() ([]byte, error) {
 		"title":       "clew policies and rules",
 		"description": "A policy file (*.policy), which has rules and macros, or a rule in a folder of its own (rule.yaml).",
 		"type":        "object",
-		"if":          object{"anyOf": []object{{"required": []string{"rules"}}, {"required": []string{"macros"}}}},
+		"if":          object{"anyOf": []object{{"required": []string{"rules"}}, {"required": []string{"macros"}}, {"required": []string{"watch"}, "properties": object{"watch": object{"type": "array"}}}}},
 		"then":        pointer(ruleset.PolicyFile),
 		"else":        pointer(ruleset.RuleFile),
 		"$defs":       defs,
