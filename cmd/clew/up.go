@@ -17,7 +17,10 @@ const defaultListen = "127.0.0.1:8844"
 
 func newUpCmd() *cobra.Command {
 	cfg := agent.Config{Version: buildinfo.Read().Version}
-	var level string
+	var (
+		level  string
+		limits limitFlags
+	)
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Watch this host and serve its stories",
@@ -34,6 +37,9 @@ one, unless --sensor asks for a way to watch.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, lvl, err := newLogger(cmd, level)
 			if err != nil {
+				return usageError(cmd, err)
+			}
+			if cfg.Limits, err = limits.read(); err != nil {
 				return usageError(cmd, err)
 			}
 			cfg.Log, cfg.LogLevel, cfg.Out = log, lvl, cmd.OutOrStdout()
@@ -53,6 +59,8 @@ one, unless --sensor asks for a way to watch.`,
 	f.StringVar(&cfg.Listen, "listen", defaultListen, "address of the page and the API")
 	f.StringArrayVar(&cfg.Policies, "policies", nil, "rules beside the shipped ones: a file or directory (may be repeated)")
 	f.StringVar(&cfg.Sensor, "sensor", agent.SensorAuto, "auto, trampoline, tracepoint, none or replay:FILE")
+	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics for Prometheus, without a login; empty for none")
+	limits.add(f)
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

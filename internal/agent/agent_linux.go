@@ -38,7 +38,8 @@ const startTime = 20 * time.Second
 
 // An Agent is one life of `clew up`.
 type Agent struct {
-	cfg Config
+	cfg    Config
+	bounds *bounds // of this run
 	// listens is where the server listens when it was left to it, so that it
 	// comes back there.
 	listens atomic.Pointer[string]
@@ -64,6 +65,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before anything is loaded: what the kernel makes for a process counts
+	// for the group that it is in then.
+	a.bounds = bind(a.cfg.Limits, a.cfg.Log)
+	defer func() {
+		if err := a.bounds.close(); err != nil {
+			a.cfg.Log.Warn("control group stays", "error", err)
+		}
+	}()
 	// Bad policies are told before anything is started.
 	ingest := ingestTransport(dir)
 	first, err := a.firstEngine(dir, hostID, seed, wire.NewClient(ingest, "http://agent"))
@@ -114,7 +123,7 @@ type session struct {
 
 // firstEngine prepares the engine that the configuration asks for.
 func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client clewv1connect.IngestServiceClient) (engineConfig, error) {
-	cfg := engineConfig{dir: dir.agent(), client: client, version: a.cfg.Version, pid: int32(os.Getpid()), log: a.cfg.Log}
+	cfg := engineConfig{dir: dir.agent(), client: client, version: a.cfg.Version, pid: int32(os.Getpid()), log: a.cfg.Log, meter: a.bounds}
 	if file, ok := strings.CutPrefix(a.cfg.Sensor, replayPrefix); ok {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -220,12 +229,17 @@ func whyBlind(err error) string {
 // child is the server's process.
 func (a *Agent) child(dir *dataDir, ready *atomic.Bool) *child {
 	c := &child{exe: "/proc/self/exe", log: a.cfg.Log, ready: ready.Load}
+	c.env, c.adopt = a.bounds.childEnv(), a.bounds.adopt
 	c.args = func() []string {
 		listen := a.cfg.Listen
 		if l := a.listens.Load(); l != nil {
 			listen = *l
 		}
-		return []string{"server", "--data", dir.path, "--listen", listen, "--log-level", a.cfg.LogLevel.String()}
+		args := []string{"server", "--data", dir.path, "--listen", listen, "--log-level", a.cfg.LogLevel.String()}
+		if a.cfg.MetricsListen != "" {
+			args = append(args, "--metrics-listen", a.cfg.MetricsListen)
+		}
+		return args
 	}
 	if os.Geteuid() == 0 {
 		c.cred = &syscall.Credential{Uid: uint32(dir.uid), Gid: uint32(dir.gid)}

@@ -41,6 +41,10 @@ type child struct {
 	// closed is a directory above data that the server's user may not walk;
 	// empty when there is none.
 	data, closed string
+	// env is what it gets beside childEnv; adopt puts a server that was just
+	// started where it belongs. Both may be nil.
+	env   []string
+	adopt func(pid int) error
 	// ready tells whether the server has ever worked.
 	ready func() bool
 }
@@ -80,7 +84,7 @@ func (c *child) once(ctx context.Context) (*os.ProcessState, error) {
 	cmd := exec.Command(c.exe, c.args()...)
 	cmd.Args[0] = "clew"
 	cmd.Dir = "/"
-	cmd.Env = childEnv()
+	cmd.Env = append(childEnv(), c.env...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// Killed with the agent, however that ends: two servers on one
@@ -117,6 +121,12 @@ func (c *child) once(ctx context.Context) (*os.ProcessState, error) {
 	case r := <-ended:
 		return r.state, r.err
 	case <-started:
+	}
+	if c.adopt != nil {
+		// It runs all the same, below the agent's ceiling.
+		if err := c.adopt(cmd.Process.Pid); err != nil {
+			c.log.Warn("the server has no control group of its own", "error", err)
+		}
 	}
 	select {
 	case r := <-ended:

@@ -37,6 +37,10 @@ type Config struct {
 	Listen   string   // HOST:PORT of the server's page and API
 	Sensor   string   // auto, trampoline, tracepoint, none or replay:FILE
 	Policies []string // files and directories, beside the shipped ones
+	// MetricsListen is HOST:PORT of the server's metrics; empty: none.
+	MetricsListen string
+	// Limits are how much of the host clew may take.
+	Limits Limits
 	// Recording is played, and marked as one, when the kernel cannot be
 	// watched and the sensor is auto. Empty: that is an error.
 	Recording []byte
@@ -59,6 +63,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("sensor %q: want auto, trampoline, tracepoint, none or replay:FILE", c.Sensor))
 		}
 	}
+	errs = append(errs, c.Limits.validate())
 	return errors.Join(errs...)
 }
 

@@ -59,6 +59,7 @@ type engineConfig struct {
 	accounts   *accounts.Accounts // names of users and groups; nil: none
 	containers *runtimes.Resolver // what containers are called; nil: nobody is asked
 	spoolBytes int64              // limit; the spool's own when 0
+	meter      meter              // what the agent takes; nil: not known
 	started    func(*event.RunStart)
 }
 
@@ -77,6 +78,7 @@ type Counters struct {
 type engine struct {
 	cfg      engineConfig
 	counters Counters
+	ledger   ledger
 
 	begun  chan struct{} // closed with the first record
 	urgent chan struct{} // a signal waits in the batch
@@ -95,12 +97,18 @@ type engine struct {
 }
 
 func newEngine(cfg engineConfig) (*engine, error) {
-	pipe, err := pipeline.New(cfg.rules.pipeline)
+	pcfg := cfg.rules.pipeline
+	counted := &countedRules{rules: pcfg.Rules, matches: map[string]uint64{}}
+	if pcfg.Rules != nil {
+		pcfg.Rules = counted
+	}
+	pipe, err := pipeline.New(pcfg)
 	if err != nil {
 		return nil, err
 	}
 	return &engine{
-		cfg: cfg, pipe: pipe, begun: make(chan struct{}), urgent: make(chan struct{}, 1), known: make(chan struct{}, 1), canary: make(chan uint64, 8),
+		ledger: ledger{rules: counted, lost: map[lostKey]uint64{}, loadedAt: time.Now()},
+		cfg:    cfg, pipe: pipe, begun: make(chan struct{}), urgent: make(chan struct{}, 1), known: make(chan struct{}, 1), canary: make(chan uint64, 8),
 	}, nil
 }
 
@@ -146,6 +154,7 @@ func (e *engine) run(ctx context.Context) (err error) {
 		}
 	})
 	g.Go(func() error { return e.keep(working) })
+	g.Go(func() error { return e.watchPressure(working) })
 	if p, ok := e.cfg.source.(Prober); ok {
 		g.Go(func() error { return e.probe(working, p) })
 	}
@@ -251,9 +260,6 @@ func (e *engine) pushLocked(rec *event.StreamRecord) error {
 		e.pipe.Resend()
 	}
 	e.counters.Records.Add(1)
-	if rec.Lost != nil {
-		e.counters.LostSeen.Add(rec.Lost.Count)
-	}
 	if rec.Canary != nil {
 		e.counters.Canaries.Add(1)
 		select {
@@ -278,6 +284,10 @@ func (e *engine) pushLocked(rec *event.StreamRecord) error {
 func (e *engine) emit(rec *event.SpoolRecord) error {
 	e.spool.Append(rec)
 	e.counters.Spooled.Add(1)
+	if rec.Lost != nil {
+		e.counters.LostSeen.Add(rec.Lost.Count)
+		e.ledger.countLost(rec.Lost)
+	}
 	if rec.Event != nil && len(rec.Event.Signals) > 0 {
 		e.counters.Signals.Add(1)
 		select {
@@ -509,9 +519,11 @@ func (e *engine) probe(ctx context.Context, p Prober) error {
 	}
 	for {
 		nonce := rand.Uint64N(1<<63-1) + 1
+		sent := time.Now()
 		err := p.Canary(nonce)
 		wait := canaryRetry
 		if err == nil && e.seen(ctx, nonce) {
+			e.ledger.canary.Store(int64(time.Since(sent)))
 			wait = canaryEvery
 		} else {
 			e.cfg.log.Debug("canary did not come through", "error", err)
@@ -581,6 +593,10 @@ func (e *engine) health(first bool) *clewv1.Health {
 	}
 	if first {
 		h.Rules = e.cfg.rules.states
+	}
+	if now := time.Now(); first || now.Sub(e.ledger.sentAt) >= metricsEvery {
+		e.ledger.sentAt = now
+		h.Metrics = e.samples()
 	}
 	if !e.cfg.live {
 		// In a live stream they have become Lost records and are counted.

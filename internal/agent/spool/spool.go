@@ -138,6 +138,7 @@ type Stats struct {
 	Failing  bool  // the disk takes nothing at the moment
 	CutOff   int64 // bytes of half-written batches found at Open
 	Previous int   // segments of earlier runs found at Open
+	Oldest   int64 // when the oldest segment with unacknowledged records began, ns since the epoch; 0: none
 }
 
 // Open reads what is in the directory and makes it ready for a new run.
@@ -732,6 +733,12 @@ func (s *Spool) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Bytes, st.Failing = s.bytes, s.failing
+	for i := range s.segs {
+		if s.segs[i].left > 0 {
+			st.Oldest = s.segs[i].from
+			break
+		}
+	}
 	st.Lost = make(map[string]uint64, len(s.stats.Lost))
 	for k, v := range s.stats.Lost {
 		st.Lost[k] = v
