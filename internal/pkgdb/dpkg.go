@@ -145,9 +145,7 @@ func validName(s string) bool {
 // info reads a file about a package.
 func (r *reader) info(base, arch, multi, suffix string) string {
 	if multi == "same" && arch != "" {
-		if data := r.file(base + ":" + arch + suffix); data != nil {
-			return string(data)
-		}
+		base += ":" + arch
 	}
 	return string(r.file(base + suffix))
 }
