@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -135,12 +136,16 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client cle
 		return cfg, nil
 	}
 	var err error
-	if cfg.rules, err = loadRules(policies.HostFacts(), a.cfg.Policies, a.cfg.Log); err != nil {
+	facts := policies.HostFacts()
+	facts.AgentPID, facts.AgentFiles = uint32(os.Getpid()), a.ownFiles(dir)
+	if cfg.rules, err = loadRules(facts, a.cfg.Policies, a.cfg.Log); err != nil {
 		return cfg, err
 	}
 	cfg.live, cfg.accounts = true, accounts.Host()
 	cfg.mode = a.cfg.Sensor
-	start := event.RunStart{Run: newRun(), Seed: seed, HostID: hostID, Version: a.cfg.Version}
+	start := event.RunStart{
+		Run: newRun(), Seed: seed, HostID: hostID, Version: a.cfg.Version, AgentPID: facts.AgentPID, AgentFiles: facts.AgentFiles,
+	}
 	if a.cfg.Sensor == SensorNone {
 		cfg.reason = "clew was started with --sensor none"
 		cfg.source = &none{start: start}
@@ -164,13 +169,35 @@ func (a *Agent) replayEngine(cfg engineConfig, recording []byte, reason string) 
 		return cfg, err
 	}
 	start := src.Start()
-	facts := ruleset.Facts{Kernel: start.Kernel, Hostname: start.Hostname, CORE: true}
+	facts := ruleset.Facts{
+		Kernel: start.Kernel, Hostname: start.Hostname, CORE: true, AgentPID: start.AgentPID, AgentFiles: start.AgentFiles,
+	}
 	if cfg.rules, err = loadRules(facts, a.cfg.Policies, a.cfg.Log); err != nil {
 		return cfg, err
 	}
 	cfg.source, cfg.live, cfg.accounts, cfg.mode, cfg.reason = src, false, nil, "replay", reason
 	cfg.containers = nil
 	return cfg, nil
+}
+
+// ownFiles are globs of what an attacker would change to get rid of this agent:
+// its data, its program and its rules.
+func (a *Agent) ownFiles(dir *dataDir) []string {
+	globs := []string{dir.path + "/**"}
+	if exe, err := os.Executable(); err == nil {
+		globs = append(globs, exe)
+	}
+	for _, p := range a.cfg.Policies {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			continue
+		}
+		if fi, err := os.Stat(abs); err == nil && fi.IsDir() {
+			abs += "/**"
+		}
+		globs = append(globs, abs)
+	}
+	return globs
 }
 
 // newRun is the id of a run.

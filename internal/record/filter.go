@@ -94,6 +94,7 @@ func (f *Filter) Push(rec *event.StreamRecord, write func(*event.StreamRecord) e
 	case rec.RunStart != nil:
 		rec.RunStart.HostID, rec.RunStart.BootID = "", ""
 		rec.RunStart.Hostname, rec.RunStart.Recording = Hostname, true
+		rec.RunStart.AgentFiles = nil // paths of this host
 	case rec.Canary != nil, rec.RestoredState != nil:
 		return nil
 	case rec.SnapshotEnd != nil:

@@ -26,7 +26,9 @@ type Result struct {
 
 // Facts are what rules may ask about the host, as the recording knows it.
 func Facts(start *event.RunStart) ruleset.Facts {
-	return ruleset.Facts{Kernel: start.Kernel, Hostname: start.Hostname, CORE: true}
+	return ruleset.Facts{
+		Kernel: start.Kernel, Hostname: start.Hostname, CORE: true, AgentPID: start.AgentPID, AgentFiles: start.AgentFiles,
+	}
 }
 
 // Rules loads the rules for the host that a recording was made on.

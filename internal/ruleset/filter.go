@@ -26,6 +26,10 @@ type Facts struct {
 	Env []string
 	// CORE tells that the kernel describes its types (BTF).
 	CORE bool
+	// AgentPID is the process id of the agent that runs the rules, 0 for none;
+	// AgentFiles are globs of its files, beside those that packages install.
+	AgentPID   uint32
+	AgentFiles []string
 }
 
 // release takes a kernel's release apart.

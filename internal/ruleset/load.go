@@ -139,6 +139,7 @@ func Load(cfg Config, files []File) (*Set, *Report, error) {
 		}
 	}
 	l.env.Macros[ownMapsName] = ownMaps()
+	maps.Copy(l.env.Macros, agentLists(&cfg.Facts))
 	l.given, l.report.Problems = maps.Clone(l.env.Macros), nil
 	for _, f := range files {
 		l.files = append(l.files, parseFile(f))
@@ -189,7 +190,7 @@ func (l *loader) macro(m *macroDef) {
 		fail(m.id, "the name may have letters, digits and _ only")
 		return
 	}
-	if _, taken := l.cfg.Schema.Field(name); taken || secl.IsConstant(name) || name == ownMapsName {
+	if _, taken := l.cfg.Schema.Field(name); taken || secl.IsConstant(name) || predefined(name) {
 		fail(m.id, "the name is taken by a field or a constant")
 		return
 	}
