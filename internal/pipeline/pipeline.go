@@ -63,9 +63,11 @@ type Config struct {
 	// WatchedRoots are the directories below which creates and changes are
 	// always kept; DefaultRoots when nil.
 	WatchedRoots []string
-	// Effect takes what rules ask for beside signals, in the order of the
-	// stream; it is called while a record is pushed and must not block. The
-	// pipeline counts what was asked for, also where nobody takes it.
+	// Effect takes what rules ask for beside signals, and the question about the
+	// file that an event with a signal changed, in the order of the stream; it is
+	// called while a record is pushed and must not block. The pipeline counts what
+	// was asked for, also where nobody takes it. A hash is answered by an Answer
+	// record of the stream.
 	Effect func(ruleset.Effect)
 }
 
@@ -83,7 +85,9 @@ type Stats struct {
 	Signals   uint64
 	Late      uint64 // of them, those that came with an event of their own
 	Logs      uint64 // lines that rules asked to be logged
-	Hashes    uint64 // files that rules asked to be hashed
+	Hashes    uint64 // files that were to be hashed
+	Facts     uint64 // answers about files that reached the event that asked
+	NoFacts   uint64 // answers about files of events that were not kept, or that nobody asked
 	Table     proctable.Stats
 	Contexts  execctx.Stats
 	BadRecord uint64 // records without content, events without the part of their kind
@@ -115,6 +119,7 @@ type Pipeline struct {
 	result   execctx.Result
 	chain    []*event.Process
 	press    pressure
+	asked    asked
 	stats    Stats
 }
 
@@ -187,6 +192,8 @@ func (p *Pipeline) Push(rec *event.StreamRecord, emit Emit) error {
 		return nil
 	case rec.SnapshotEnd != nil:
 		return p.endSnapshot(rec, emit)
+	case rec.Answer != nil && rec.Answer.Question == QuestionHash:
+		return p.fileFacts(rec.Answer, emit)
 	case rec.Answer != nil:
 		p.names.Answer(rec.Answer)
 		if rec.Answer.Question == enrich.QuestionContainer {
@@ -328,7 +335,7 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 			ev.Signals = slices.Clone(p.signals)
 			p.stats.Signals += uint64(len(p.signals))
 		}
-		p.effects()
+		p.effects(ev)
 	}
 	p.contexts.Observe(ev, &p.result)
 	reason := p.keep(ev)
@@ -341,6 +348,7 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 		reason = KeptBaseline
 	}
 	p.stats.Kept[ev.Kind]++
+	p.asked.kept(ev.Seq)
 	ev.Reasons = []string{reason}
 	ev.ContextKeys = keys(ev.Contexts)
 	return p.sendEvent(ev, emit)
@@ -401,25 +409,33 @@ func (p *Pipeline) overdue(emit Emit) error {
 			return err
 		}
 	}
-	p.effects()
+	p.effects(nil)
 	return nil
 }
 
-// effects hands on what rules ask for.
-func (p *Pipeline) effects() {
+// effects hands on what rules ask for, and asks for the file that an event with
+// a signal changed; ev is nil for signals that came late.
+func (p *Pipeline) effects(ev *event.Event) {
 	a, ok := p.cfg.Rules.(Acting)
 	if !ok {
 		return
 	}
+	p.asked.begin()
 	for _, x := range a.Effects() {
-		if x.Log != nil {
-			p.stats.Logs++
-		} else {
-			p.stats.Hashes++
+		if x.Hash != nil {
+			p.ask(x, ev == nil)
+			continue
 		}
+		p.stats.Logs++
 		if p.cfg.Effect != nil {
 			p.cfg.Effect(x)
 		}
+	}
+	if ev == nil || len(ev.Signals) == 0 {
+		return
+	}
+	if field, file := ruleset.Changed(ev); file != nil {
+		p.ask(ruleset.Effect{Event: ev, Hash: &ruleset.HashEffect{Field: field, File: file}}, false)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 // nothing itself: it says what is to be done, in an order that depends on the
 // events alone. Exactly one of the pointers is set.
 type Effect struct {
+	// Rule asks; nil for what follows from a signal alone, whatever its rule.
 	Rule *Rule
 	// Event is the event that matched.
 	Event *event.Event
@@ -89,7 +90,7 @@ func (r *Rule) acts() bool {
 
 // CarriedOut tells whether this version does what the action says. What it
 // does not is checked, and reported.
-func (a *Action) CarriedOut() bool { return a.Set != nil || a.Log != nil }
+func (a *Action) CarriedOut() bool { return a.Set != nil || a.Log != nil || a.Hash != nil }
 
 // Name is the action's key in a rule.
 func (a *Action) Name() string {
@@ -108,6 +109,53 @@ func (a *Action) Name() string {
 		return "coredump"
 	}
 	return ""
+}
+
+// Changed is the file whose content, name or attributes an event changed, in the
+// rules' words, under the name it has afterwards. It is nil for events that
+// changed none, as reads and attempts that failed.
+func Changed(e *event.Event) (field string, f *event.File) {
+	if e.Retval() < 0 {
+		return "", nil
+	}
+	switch e.Kind {
+	case event.KindOpen:
+		const writes = 0o1 | 0o2 | 0o100 | 0o1000 // O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
+		if e.Open.Flags&writes == 0 {
+			return "", nil
+		}
+		return "open.file", &e.Open.File
+	case event.KindUnlink:
+		return "unlink.file", &e.Unlink.File
+	case event.KindRename:
+		return "rename.file.destination", sameFile(&e.Rename.Destination, &e.Rename.File)
+	case event.KindLink:
+		return "link.file.destination", sameFile(&e.Link.Destination, &e.Link.File)
+	case event.KindChmod:
+		return "chmod.file", &e.Chmod.File
+	case event.KindChown:
+		return "chown.file", &e.Chown.File
+	case event.KindSetxattr:
+		return "setxattr.file", &e.Setxattr.File
+	case event.KindRemovexattr:
+		return "removexattr.file", &e.Removexattr.File
+	case event.KindUtimes:
+		return "utimes.file", &e.Utimes.File
+	case event.KindSplice:
+		return "splice.file", &e.Splice.File
+	}
+	return "", nil
+}
+
+// sameFile is a new name of a file, with what the kernel said of the old one
+// where it says nothing of the new one.
+func sameFile(name, file *event.File) *event.File {
+	if name.Inode != 0 || file.Inode == 0 {
+		return name
+	}
+	f := *file
+	f.Path = name.Path
+	return &f
 }
 
 // fileOf finds an object of an event.
@@ -217,9 +265,6 @@ func (d *ruleDef) notCarriedOut() {
 	for i := range d.Actions {
 		if a := &d.Actions[i]; !a.CarriedOut() {
 			msg := a.Name() + ": is checked, but not carried out by this version"
-			if a.Hash != nil {
-				msg = "hash: is asked for and counted, but not computed by this version"
-			}
 			d.problems = append(d.problems, Problem{At: a.At, Rule: d.ID, Code: ast.Lint, Warning: true, Msg: msg})
 		}
 	}

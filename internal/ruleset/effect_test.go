@@ -105,7 +105,7 @@ func TestEffectProblems(t *testing.T) {
 	for action, want := range map[string]string{
 		`hash: {}`:                                     "error: hash: signal events have no file by default; name one with field, as process.file",
 		`hash: {field: open.file}`:                     "error: hash: signal events have no file open.file",
-		`hash: {field: signal.target.file}`:            "warning: hash: is asked for and counted, but not computed by this version",
+		`hash: {field: signal.target.file}`:            "",
 		`log: {message: "${nope}"}`:                    "error: unknown variable ${nope}",
 		`log: {message: "%{open.flags}"}`:              "error: open.flags is a field of open events",
 		`log: {level: loud, message: "m"}`:             `error: "loud" is no level`,
