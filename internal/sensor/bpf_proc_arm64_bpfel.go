@@ -373,6 +373,8 @@ const (
 	procRecOpFlagRO_CREATED    procRecOpFlag = 16
 	procRecOpFlagRO_FLAGS_USER procRecOpFlag = 32
 	procRecOpFlagRO_BY_FD      procRecOpFlag = 64
+	procRecOpFlagRO_OWN_LINK   procRecOpFlag = 128
+	procRecOpFlagRO_OWN_LINK2  procRecOpFlag = 256
 )
 
 type procRecProc struct {

@@ -43,6 +43,8 @@ type record struct {
 	mntns  uint32
 	// the call was told not to follow a symbolic link at the end of a path
 	nofollow bool
+	// paths as they were written, where the caller's memory named them
+	raw, raw2 string
 	// a packet in which no message ends, and how many were in it that are none
 	part     bool
 	unparsed uint64
@@ -482,10 +484,12 @@ func (d *decoder) fileop(rec *record, b []byte) bool {
 	file := d.file(b, &r.File)
 	file2 := d.file(b, &r.File2)
 	if r.File.Flags&uint16(procRecFileFlagRF_PRESENT) == 0 && given != "" {
-		file = event.File{Path: join(d.path(str(b, r.Dir)), given), PathSource: "user"}
+		at := userPath{d.path(str(b, r.Dir)), given, op(procRecOpFlagRO_OWN_LINK), r.Hdr.Tgid}
+		file, rec.raw = event.File{Path: at.String(), PathSource: "user"}, at.raw()
 	}
 	if r.File2.Flags&uint16(procRecFileFlagRF_PRESENT) == 0 && given2 != "" && rec.kind != procRecKindREC_SYMLINK {
-		file2 = event.File{Path: join(d.path(str(b, r.Dir2)), given2), PathSource: "user"}
+		at := userPath{d.path(str(b, r.Dir2)), given2, op(procRecOpFlagRO_OWN_LINK2), r.Hdr.Tgid}
+		file2, rec.raw2 = event.File{Path: at.String(), PathSource: "user"}, at.raw()
 	}
 	ret := int64(r.Retval)
 	var ev *event.Event
@@ -547,7 +551,7 @@ func (d *decoder) fileop(rec *record, b []byte) bool {
 	if op(procRecOpFlagRO_UNREADABLE) {
 		ev.Flags |= event.FlagPathChanged
 	}
-	if file.Path == "" {
+	if file.Path == "" || file.PathSource == "user" && elsewhere(file.Path) {
 		ev.Flags |= event.FlagPathUnknown
 	}
 	if op(procRecOpFlagRO_TRUNCATED) || r.File.Flags&uint16(procRecFileFlagRF_TRUNCATED) != 0 {

@@ -22,7 +22,8 @@ func (d *decoder) meta(rec *record, b []byte) bool {
 	given := string(str(b, op.Arg))
 	file := d.file(b, &op.File)
 	if op.File.Flags&uint16(procRecFileFlagRF_PRESENT) == 0 && given != "" {
-		file = event.File{Path: join(d.path(str(b, op.Dir)), given), PathSource: "user"}
+		at := userPath{d.path(str(b, op.Dir)), given, op.Opflags&uint32(procRecOpFlagRO_OWN_LINK) != 0, op.Hdr.Tgid}
+		file, rec.raw = event.File{Path: at.String(), PathSource: "user"}, at.raw()
 	}
 	ret := int64(op.Retval)
 	var ev *event.Event
@@ -65,7 +66,7 @@ func pathFlags(opflags uint32, file uint16, path string) (flags uint32) {
 	if op(procRecOpFlagRO_CHANGED) || op(procRecOpFlagRO_UNREADABLE) {
 		flags |= event.FlagPathChanged
 	}
-	if path == "" {
+	if path == "" || op(procRecOpFlagRO_PATH_USER) && elsewhere(path) {
 		flags |= event.FlagPathUnknown
 	}
 	if op(procRecOpFlagRO_TRUNCATED) || file&uint16(procRecFileFlagRF_TRUNCATED) != 0 {
@@ -89,7 +90,7 @@ func (d *decoder) mount(rec *record, b []byte) bool {
 	case known && !detached:
 		point = d.path(str(b, r.File.Path))
 	case target != "":
-		point = join(d.path(str(b, r.Dir2)), target)
+		point = userPath{d.path(str(b, r.Dir2)), target, r.Opflags&uint32(procRecOpFlagRO_OWN_LINK2) != 0, r.Hdr.Tgid}.String()
 	}
 	if rec.kind == procRecKindREC_UMOUNT {
 		rec.ev = d.event(event.KindUmount, &r.Hdr)
@@ -107,7 +108,7 @@ func (d *decoder) mount(rec *record, b []byte) bool {
 		m.RootPath = d.path(str(b, r.Root))
 	}
 	if (has(procRecMountFlagRM_BIND) || has(procRecMountFlagRM_MOVED)) && source != "" {
-		m.SourcePath = join(d.path(str(b, r.Dir)), source)
+		m.SourcePath = userPath{d.path(str(b, r.Dir)), source, r.Opflags&uint32(procRecOpFlagRO_OWN_LINK) != 0, r.Hdr.Tgid}.String()
 	}
 	rec.ev = d.event(event.KindMount, &r.Hdr)
 	rec.ev.Mount = m

@@ -57,6 +57,8 @@ func helper(what string, args []string) int {
 		return changeIDs(args)
 	case "denied":
 		return denied(args)
+	case "evade":
+		return evade(args)
 	case "kern":
 		return kernHelper(args)
 	case "denied meta":

@@ -5,6 +5,9 @@ package sensor
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +21,11 @@ const resolveCached = 0x20
 
 // A resolver looks up files that an event names by what the caller's memory
 // said, as soon as the event is read: symbolic links are followed where the
-// call did, and inode, owner and mode are filled in. What it finds is what the
+// call did, those of its directories always, and inode, owner and mode are
+// filled in. What it finds is what the
 // name means then, some milliseconds later, so the path source stays "user".
 // Where the name means nothing any more, or cannot be walked without asking a
-// file system or noting an access to a link, the event stays as it is.
+// file system of a network or of user space, the event stays as it is.
 type resolver struct {
 	mntns uint32 // our own
 	root  int    // our root directory
@@ -41,17 +45,25 @@ func newResolver() (*resolver, error) {
 
 func (r *resolver) Close() error { return unix.Close(r.root) }
 
-// event looks up the files of an event that came by their names; nofollow says
-// that the call was told not to follow a link at the end.
-func (r *resolver) event(e *event.Event, mntns uint32, nofollow bool) {
-	file := func(f *event.File, follow bool) {
-		if f.PathSource == "user" && f.Path != "" {
-			r.file(f, e.PID, mntns, follow)
+// event looks up the files of an event that came by their names.
+func (r *resolver) event(rec *record) {
+	e := rec.ev
+	named := func(f *event.File) bool { return f.PathSource == "user" && f.Path != "" }
+	// follow is for calls that follow a link at the end, unless told not to.
+	follow := func(f *event.File, raw string, follow bool) {
+		if named(f) {
+			r.file(f, raw, e.PID, rec.mntns, follow)
+		}
+	}
+	// gone is for names that are not there any more: the directory still is.
+	gone := func(f *event.File, raw string) {
+		if named(f) {
+			r.parent(f, raw, e.PID, rec.mntns)
 		}
 	}
 	switch {
 	case e.Exec != nil:
-		file(&e.Exec.Image.File, true) // a script
+		follow(&e.Exec.Image.File, e.Exec.Image.File.Path, true) // a script
 		if p := e.Exec.Image; p.Script != nil && p.Script.PathSource == "user" {
 			script := p.File
 			p.Script = &script
@@ -59,59 +71,239 @@ func (r *resolver) event(e *event.Event, mntns uint32, nofollow bool) {
 	case e.Flags&(event.FlagPathUser|event.FlagPathChanged) != event.FlagPathUser:
 		// The kernel's own, or a name that was being rewritten.
 	case e.Open != nil:
-		file(&e.Open.File, true)
+		follow(&e.Open.File, rec.raw, true)
 	case e.Chmod != nil:
-		file(&e.Chmod.File, !nofollow)
+		follow(&e.Chmod.File, rec.raw, !rec.nofollow)
 	case e.Chown != nil:
-		file(&e.Chown.File, !nofollow)
-	case e.Rename != nil && e.Rename.Retval == 0:
-		file(&e.Rename.Destination, false)
-	case e.Link != nil && e.Link.Retval == 0:
-		file(&e.Link.File, false)
-		file(&e.Link.Destination, false)
-	case e.Symlink != nil && e.Symlink.Retval == 0:
-		file(&e.Symlink.File, false)
-	case e.Mkdir != nil && e.Mkdir.Retval == 0:
-		file(&e.Mkdir.File, false)
+		follow(&e.Chown.File, rec.raw, !rec.nofollow)
+	case e.Unlink != nil:
+		gone(&e.Unlink.File, rec.raw)
+	case e.Rmdir != nil:
+		gone(&e.Rmdir.File, rec.raw)
+	case e.Rename != nil:
+		gone(&e.Rename.File, rec.raw)
+		if e.Rename.Retval == 0 {
+			follow(&e.Rename.Destination, rec.raw2, false)
+		} else {
+			gone(&e.Rename.Destination, rec.raw2)
+		}
+	case e.Link != nil:
+		follow(&e.Link.File, rec.raw, false)
+		follow(&e.Link.Destination, rec.raw2, false)
+	case e.Symlink != nil:
+		follow(&e.Symlink.File, rec.raw, false)
+	case e.Mkdir != nil:
+		follow(&e.Mkdir.File, rec.raw, false)
 	case e.Setxattr != nil:
-		file(&e.Setxattr.File, !nofollow)
+		follow(&e.Setxattr.File, rec.raw, !rec.nofollow)
 	case e.Removexattr != nil:
-		file(&e.Removexattr.File, !nofollow)
+		follow(&e.Removexattr.File, rec.raw, !rec.nofollow)
 	case e.Utimes != nil:
-		file(&e.Utimes.File, !nofollow)
+		follow(&e.Utimes.File, rec.raw, !rec.nofollow)
 	case e.Chdir != nil:
-		file(&e.Chdir.File, true)
+		follow(&e.Chdir.File, rec.raw, true)
 	}
 }
 
-// file fills in what stat tells, and the path behind symbolic links.
-func (r *resolver) file(f *event.File, pid, mntns uint32, follow bool) {
-	root := r.root
-	if mntns != r.mntns {
-		fd, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return
-		}
-		defer unix.Close(fd)
-		root = fd
+// rootOf is the root directory of a mount namespace; the caller closes it
+// unless it is our own.
+func (r *resolver) rootOf(pid, mntns uint32) (fd int, done func(), ok bool) {
+	if mntns == r.mntns {
+		return r.root, func() {}, true
 	}
-	// The walk stays below that root, also by absolute links, and asks no file
-	// system for anything: a name that the kernel does not have at hand is
-	// given up. Whoever runs a file system in user space could stop us else.
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, false
+	}
+	return fd, func() { unix.Close(fd) }, true
+}
+
+// open opens a path below a root without asking a file system for anything: a
+// name that the kernel does not have at hand is given up. Whoever runs a file
+// system in user space could stop us else. The walk stays below that root, also
+// by absolute links.
+func open(root int, path string, flags, resolve uint64) (int, error) {
 	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolveCached,
+		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolveCached | resolve,
 	}
-	if !follow {
-		how.Flags |= unix.O_NOFOLLOW
-	}
-	fd, err := unix.Openat2(root, f.Path, &how)
+	fd, err := unix.Openat2(root, path, &how)
 	for range 3 { // a rename or mount anywhere may disturb the walk
 		if !errors.Is(err, unix.EAGAIN) {
 			break
 		}
-		fd, err = unix.Openat2(root, f.Path, &how)
+		fd, err = unix.Openat2(root, path, &how)
 	}
+	return fd, err
+}
+
+// lookup opens what a path names, and what its links lead to. The kernel gives
+// up such a walk, too, where it would have to note that a link was read, as for
+// one that was made a moment ago: then the links are read one by one.
+func (r *resolver) lookup(root int, path string, pid uint32, follow bool) (int, error) {
+	var flags uint64
+	if !follow {
+		flags = unix.O_NOFOLLOW
+	}
+	fd, err := open(root, path, flags, 0)
+	if !errors.Is(err, unix.EAGAIN) {
+		return fd, err
+	}
+	plain, err := r.byHand(root, path, pid, follow)
+	if err != nil {
+		return -1, err
+	}
+	return open(root, plain, flags, unix.RESOLVE_NO_SYMLINKS)
+}
+
+// maxLinks is how many links a path may lead through, as in the kernel.
+const maxLinks = 40
+
+// byHand follows the links of a path below a root; last tells whether to follow
+// one at its end.
+func (r *resolver) byHand(root int, path string, pid uint32, last bool) (string, error) {
+	done, todo := "/", strings.Split(path, "/")
+	for links := 0; len(todo) > 0; {
+		name := todo[0]
+		todo = todo[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			done = filepath.Dir(done)
+			continue
+		}
+		next := filepath.Join(done, name)
+		if len(todo) == 0 && !last {
+			return next, nil
+		}
+		target, err := r.link(root, next, pid)
+		if err != nil {
+			return "", err
+		}
+		if target == "" {
+			done = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", unix.ELOOP
+		}
+		if strings.HasPrefix(target, "/") {
+			done = "/"
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	return done, nil
+}
+
+// local are file systems that read a link without asking anybody in user space
+// or on a network.
+var local = []string{
+	"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs", "rootfs", "overlay", "squashfs", "erofs", "zfs", "bcachefs",
+}
+
+// link reads a symbolic link; empty for what is none.
+func (r *resolver) link(root int, path string, pid uint32) (string, error) {
+	fd, err := open(root, path, unix.O_NOFOLLOW, unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MNT_ID, &st); err != nil {
+		return "", err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return "", nil
+	}
+	if fs := mountType(pid, st.Mnt_id); st.Mask&unix.STATX_MNT_ID == 0 || !slices.Contains(local, fs) {
+		return "", unix.EAGAIN
+	}
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlinkat(fd, "", buf[:])
+	if err == nil && n == 0 {
+		err = unix.ENOENT
+	}
+	return string(buf[:max(n, 0)]), err
+}
+
+// maxMountinfo bounds what is read of a mount table.
+const maxMountinfo = 4 << 20
+
+// mountType is the type of the file system of a mount that a process sees.
+func mountType(pid uint32, id uint64) string {
+	b, _ := readLimited(fmt.Sprintf("/proc/%d/mountinfo", pid), maxMountinfo)
+	if len(b) == 0 { // it has ended: perhaps it saw what we see
+		b, _ = readLimited("/proc/self/mountinfo", maxMountinfo)
+	}
+	prefix := strconv.FormatUint(id, 10) + " "
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, prefix); ok {
+			_, rest, _ = strings.Cut(rest, " - ")
+			fs, _, _ := strings.Cut(rest, " ")
+			return fs
+		}
+	}
+	return ""
+}
+
+// parent replaces the directory in the path of a file that is gone by where it
+// really is.
+func (r *resolver) parent(f *event.File, raw string, pid, mntns uint32) {
+	root, done, ok := r.rootOf(pid, mntns)
+	if !ok {
+		return
+	}
+	defer done()
+	if path, ok := r.inParent(root, raw, pid); ok {
+		f.Path = path
+	}
+}
+
+// inParent is a path whose last name is not followed, and whose directory is
+// where it really is.
+func (r *resolver) inParent(root int, raw string, pid uint32) (string, bool) {
+	raw = strings.TrimRight(raw, "/")
+	dir, name := filepath.Split(raw)
+	if name == "" || name == "." || name == ".." || dir == "" {
+		return "", false
+	}
+	fd, err := r.lookup(root, dir, pid, true)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(fd)
+	path, ok := pathOf(fd)
+	if !ok {
+		return "", false
+	}
+	return filepath.Join(path, name), true
+}
+
+// pathOf is where an open file is.
+func pathOf(fd int) (string, bool) {
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd), buf[:])
+	if err != nil || n == len(buf) {
+		return "", false
+	}
+	p := string(buf[:n])
+	return p, strings.HasPrefix(p, "/") && !strings.HasSuffix(p, " (deleted)")
+}
+
+// file fills in what stat tells, and the path behind symbolic links.
+func (r *resolver) file(f *event.File, raw string, pid, mntns uint32, follow bool) {
+	root, done, ok := r.rootOf(pid, mntns)
+	if !ok {
+		return
+	}
+	defer done()
+	if !follow {
+		if path, ok := r.inParent(root, raw, pid); ok {
+			f.Path = path
+		}
+	}
+	fd, err := r.lookup(root, raw, pid, follow)
 	if err != nil {
 		return
 	}
@@ -130,10 +322,7 @@ func (r *resolver) file(f *event.File, pid, mntns uint32, follow bool) {
 	if !follow {
 		return
 	}
-	var buf [4096]byte
-	if n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd), buf[:]); err == nil && n < len(buf) {
-		if p := string(buf[:n]); strings.HasPrefix(p, "/") && !strings.HasSuffix(p, " (deleted)") {
-			f.Path = p
-		}
+	if path, ok := pathOf(fd); ok {
+		f.Path = path
 	}
 }

@@ -456,7 +456,7 @@ func (st *stream) release(until uint64) error {
 		st.released = max(st.released, r.ts)
 		st.own(r.ev)
 		if st.names != nil {
-			st.names.event(r.ev, r.mntns, r.nofollow)
+			st.names.event(r)
 		}
 		if err := st.put(r.ts, &event.StreamRecord{Event: r.ev}); err != nil {
 			return err

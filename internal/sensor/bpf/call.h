@@ -54,4 +54,87 @@ static __always_inline bool absolute(struct scratch *s, struct rec_str *str)
 	return str->len && *AT(s, str->off) == '/';
 }
 
+/* A decimal number at a place in the scratch buffer, and how long it is. */
+static __always_inline u32 number_at(struct scratch *s, u64 at, u32 *digits)
+{
+	u32 n = 0, i;
+	u8 c;
+
+	for (i = 0; i < 7; i++) {
+		c = *AT(s, at + i);
+		if (c < '0' || c > '9')
+			break;
+		n = n * 10 + c - '0';
+	}
+	*digits = i;
+	return n;
+}
+
+#define EIGHT(a, b, c, d, e, f, g, h)                                                              \
+	((u64)a | (u64)b << 8 | (u64)c << 16 | (u64)d << 24 | (u64)e << 32 | (u64)f << 40 |        \
+	 (u64)g << 48 | (u64)h << 56)
+#define LOW(n) ((1ULL << ((n) * 8)) - 1)
+
+/*
+ * A path that begins at the caller's own working directory or at one of its
+ * descriptors, as procfs shows them: "/proc/self/fd/7/x" is "x" in descriptor 7.
+ * Nobody can look that up when the caller is gone. True if it is one; *dirfd is
+ * then where it begins, and the reader of the record leaves out the beginning
+ * (ownLink in userpath.go, which must agree).
+ */
+SUBPROG int own_link(struct scratch *s, struct rec_str *str, s32 *dirfd)
+{
+	u32 digits, n;
+	u64 at;
+
+	if (!s || !str || !dirfd)
+		return 0;
+	at = str->off;
+	if (str->len < 12 ||
+	    (*(u64 *)AT(s, at) & LOW(6)) != EIGHT('/', 'p', 'r', 'o', 'c', '/', 0, 0))
+		return 0;
+	at += 6;
+	if ((*(u64 *)AT(s, at) & LOW(5)) == EIGHT('s', 'e', 'l', 'f', '/', 0, 0, 0)) {
+		at += 5;
+	} else if (*(u64 *)AT(s, at) == EIGHT('t', 'h', 'r', 'e', 'a', 'd', '-', 's') &&
+		   (*(u64 *)AT(s, at + 8) & LOW(4)) == EIGHT('e', 'l', 'f', '/', 0, 0, 0, 0)) {
+		at += 12;
+	} else {
+		n = number_at(s, at, &digits);
+		if (!digits || n != bpf_get_current_pid_tgid() >> 32 || *AT(s, at + digits) != '/')
+			return 0;
+		at += digits + 1;
+	}
+	if ((*(u64 *)AT(s, at) & LOW(3)) == EIGHT('c', 'w', 'd', 0, 0, 0, 0, 0)) {
+		n = AT_FDCWD_;
+		at += 3;
+	} else if ((*(u64 *)AT(s, at) & LOW(3)) == EIGHT('f', 'd', '/', 0, 0, 0, 0, 0)) {
+		n = number_at(s, at + 3, &digits);
+		if (!digits)
+			return 0;
+		at += 3 + digits;
+	} else {
+		return 0;
+	}
+	if (*AT(s, at) && *AT(s, at) != '/')
+		return 0;
+	*dirfd = n;
+	return 1;
+}
+
+/* The directory that a string of the caller begins at. own is the flag that says it was own_link's.
+ */
+static __always_inline void put_dir(struct scratch *s, struct rec_str *out, u32 *opflags,
+				    struct rec_str *str, s32 dirfd, u32 own)
+{
+	s32 from = dirfd;
+	bool abs = absolute(s, str);
+
+	if (abs && own_link(s, str, &from)) {
+		*opflags |= own;
+		abs = false;
+	}
+	put_base(s, out, opflags, current_task(), from, abs);
+}
+
 #endif

@@ -186,8 +186,10 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 	if (a->arg2)
 		put_arg(s, &r->arg2, &r->opflags, a->arg2, a->hash2);
 	bpf_map_delete_elem(&pending, &id);
+	/* what the memory says now is no reason to leave out what it may have said */
 	if (p->mode[kind] == PLAN_FILTERED && names_itself(kind) &&
-	    !(r->flags & p->flags_any[kind]) && !tail_wanted(s, kind, r->arg.off, r->arg.len) &&
+	    !(r->opflags & (RO_CHANGED | RO_UNREADABLE)) && !(r->flags & p->flags_any[kind]) &&
+	    !tail_wanted(s, kind, r->arg.off, r->arg.len) &&
 	    !(r->arg2.len && tail_wanted(s, kind, r->arg2.off, r->arg2.len))) {
 		give(s);
 		return fate(kind, FATE_FILTERED);
@@ -203,10 +205,10 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 			r->opflags &= ~(RO_PATH_USER | RO_UNREADABLE);
 		}
 	} else {
-		put_base(s, &r->dir, &r->opflags, t, r->dirfd, absolute(s, &r->arg));
+		put_dir(s, &r->dir, &r->opflags, &r->arg, r->dirfd, RO_OWN_LINK);
 	}
 	if (r->arg2.len)
-		put_base(s, &r->dir2, &r->opflags, t, r->dirfd2, absolute(s, &r->arg2));
+		put_dir(s, &r->dir2, &r->opflags, &r->arg2, r->dirfd2, RO_OWN_LINK2);
 	return send(s, &bulk, kind);
 }
 

@@ -370,9 +370,9 @@ static __noinline __attribute__((unused)) int report_mount(u32 kind, struct moun
 			put_user_str(s, &r->type, c->type);
 	}
 	if (r->source.len)
-		put_base(s, &r->dir, &r->opflags, t, c->dirfd, absolute(s, &r->source));
+		put_dir(s, &r->dir, &r->opflags, &r->source, c->dirfd, RO_OWN_LINK);
 	if (r->target.len)
-		put_base(s, &r->dir2, &r->opflags, t, c->dirfd2, absolute(s, &r->target));
+		put_dir(s, &r->dir2, &r->opflags, &r->target, c->dirfd2, RO_OWN_LINK2);
 	if (m) {
 		struct dentry *root = BPF_CORE_READ(m, mnt.mnt_root);
 

@@ -51,7 +51,7 @@ static __always_inline int observe_chdir(u64 path, s32 fd, long ret)
 	fill_hdr(&r->op.hdr, t);
 	if (!put_user_str(s, &r->op.arg, path))
 		r->op.opflags |= RO_UNREADABLE;
-	put_base(s, &r->op.dir, &r->op.opflags, t, AT_FDCWD_, absolute(s, &r->op.arg));
+	put_dir(s, &r->op.dir, &r->op.opflags, &r->op.arg, AT_FDCWD_, RO_OWN_LINK);
 	return send(s, &bulk, REC_CHDIR);
 }
 
@@ -156,7 +156,7 @@ static __always_inline int leave_meta(u32 kind, long ret)
 			r->op.opflags &= ~(RO_PATH_USER | RO_UNREADABLE);
 		}
 	} else {
-		put_base(s, &r->op.dir, &r->op.opflags, t, a.dirfd, absolute(s, &r->op.arg));
+		put_dir(s, &r->op.dir, &r->op.opflags, &r->op.arg, a.dirfd, RO_OWN_LINK);
 	}
 	meta_extra(s, r, &x);
 	return send(s, &bulk, kind);

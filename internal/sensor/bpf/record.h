@@ -214,6 +214,8 @@ enum rec_op_flag {
 	RO_CREATED = 16, /* open made the file */
 	RO_FLAGS_USER = 32, /* flags were read from the caller's memory (openat2) */
 	RO_BY_FD = 64,
+	RO_OWN_LINK = 128, /* `arg` begins with a link of procfs to what `dir` is */
+	RO_OWN_LINK2 = 256, /* the same of `arg2` and `dir2` */
 };
 
 /*
