@@ -22,9 +22,12 @@ import (
 
 // kernel is what of us lives in the kernel: maps, programs, links.
 type kernel struct {
-	mode  Mode
-	log   *slog.Logger
+	mode Mode
+	log  *slog.Logger
+	// specs are the objects while programs are loaded from them. They take
+	// megabytes, and plans change seldom: read gives them anew.
 	specs map[string]*ebpf.CollectionSpec
+	read  func() (map[string]*ebpf.CollectionSpec, error)
 	maps  map[string]*ebpf.Map
 	progs map[string]*ebpf.Program // by object/name
 	hooks []hook
@@ -87,22 +90,57 @@ func readSpecs(loaders map[string]func() (*ebpf.CollectionSpec, error)) (map[str
 	return specs, nil
 }
 
+// sizedSpecs gives the objects of a mode with the sizes of their maps and the
+// values of their settings.
+func sizedSpecs(mode Mode, sizes map[string]uint32, vars map[string]any) (map[string]*ebpf.CollectionSpec, error) {
+	specs, err := specsFor(mode)
+	if err != nil {
+		return nil, err
+	}
+	for _, spec := range specs {
+		for name, size := range sizes {
+			if m := spec.Maps[name]; m != nil {
+				m.MaxEntries = size
+			}
+		}
+		for name, value := range vars {
+			if v := spec.Variables[name]; v != nil {
+				if err := v.Set(value); err != nil {
+					return nil, fmt.Errorf("set %s: %w", name, err)
+				}
+			}
+		}
+	}
+	return specs, nil
+}
+
 // newKernel creates the maps. Nothing is attached yet.
 func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) {
 	// Needed before v5.11, where maps count as locked memory; harmless after.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		log.Debug("memlock limit stays", "err", err)
 	}
-	specs, err := specsFor(mode)
-	if err != nil {
-		return nil, err
-	}
 	n, err := cpus()
 	if err != nil {
 		return nil, err
 	}
+	sizes := map[string]uint32{
+		procMapCritical: ringSize(cfg.CriticalBytes, defaultCriticalBytes),
+		procMapBulk:     ringSize(cfg.BulkBytes, defaultBulkBytes),
+		procMapScratch:  uint32(n * scratchSlots),
+	}
+	vars := map[string]any{
+		procVarCfgAgentTgid:  uint32(os.Getpid()),
+		procVarCfgWakeBytes:  uint64(sizes[procMapBulk] / 4),
+		packetVarCfgDnsPorts: dnsPorts(cfg.DNSPorts),
+	}
+	read := func() (map[string]*ebpf.CollectionSpec, error) { return sizedSpecs(mode, sizes, vars) }
+	specs, err := read()
+	if err != nil {
+		return nil, err
+	}
 	k := &kernel{
-		mode: mode, log: log, specs: specs, maps: make(map[string]*ebpf.Map), progs: make(map[string]*ebpf.Program),
+		mode: mode, log: log, specs: specs, read: read, maps: make(map[string]*ebpf.Map), progs: make(map[string]*ebpf.Program),
 		links: make(map[int]io.Closer), missing: make(map[string]string), root: -1,
 	}
 	defer func() {
@@ -116,32 +154,13 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 	if k.hooks, err = present(k.hooks, specs, k.missing); err != nil {
 		return nil, err
 	}
-	sizes := map[string]uint32{
-		procMapCritical: ringSize(cfg.CriticalBytes, defaultCriticalBytes),
-		procMapBulk:     ringSize(cfg.BulkBytes, defaultBulkBytes),
-		procMapScratch:  uint32(n * scratchSlots),
-	}
 	for _, spec := range specs {
 		for name, m := range spec.Maps {
-			if size, ok := sizes[name]; ok {
-				m.MaxEntries = size
-			}
 			if strings.HasPrefix(name, ".") || k.maps[name] != nil {
 				continue
 			}
 			if k.maps[name], err = ebpf.NewMap(m); err != nil {
 				return nil, fmt.Errorf("create map %s: %w", name, err)
-			}
-		}
-		for name, value := range map[string]any{
-			procVarCfgAgentTgid:  uint32(os.Getpid()),
-			procVarCfgWakeBytes:  uint64(sizes[procMapBulk] / 4),
-			packetVarCfgDnsPorts: dnsPorts(cfg.DNSPorts),
-		} {
-			if v := spec.Variables[name]; v != nil {
-				if err := v.Set(value); err != nil {
-					return nil, fmt.Errorf("set %s: %w", name, err)
-				}
 			}
 		}
 	}
@@ -182,6 +201,13 @@ func dnsPorts(ports []uint16) (out [MaxDNSPorts]uint16) {
 
 // load makes sure that programs are in the kernel: object name to programs.
 func (k *kernel) load(want map[string][]string) error {
+	if len(want) > 0 && k.specs == nil {
+		specs, err := k.read()
+		if err != nil {
+			return err
+		}
+		k.specs = specs
+	}
 	// The kernel's types take tens of megabytes: read once for all objects, and
 	// let go of after.
 	cache := btf.NewCache()
@@ -271,6 +297,7 @@ func (k *kernel) setPlan(p *kernelPlan) error {
 		}
 		want[h.object] = append(want[h.object], h.prog)
 	}
+	defer func() { k.specs = nil }()
 	if err := k.load(want); err != nil {
 		return err
 	}

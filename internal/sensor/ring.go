@@ -23,7 +23,8 @@ import (
 type ring struct {
 	cons, prod       []byte
 	consPos, prodPos *uint64
-	data             []byte // the buffer, mapped twice in a row
+	data             []byte // the buffer
+	wrapped          []byte // a record that lay around the buffer's end, in one piece
 	mask             uint64
 	file             *os.File
 	high             atomic.Uint64 // the most that waited at the begin of a drain
@@ -49,7 +50,9 @@ func newRing(m *ebpf.Map) (_ *ring, err error) {
 	if r.cons, err = unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map consumer page: %w", err)
 	}
-	if r.prod, err = unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+	// The kernel offers the buffer twice in a row, so that no record has an end
+	// in sight. Both would count as resident, and few records lie there.
+	if r.prod, err = unix.Mmap(m.FD(), int64(page), page+size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map data pages: %w", err)
 	}
 	r.consPos = (*uint64)(unsafe.Pointer(&r.cons[0]))
@@ -115,11 +118,22 @@ func (r *ring) drain(take func([]byte)) error {
 			return errRing
 		}
 		if head&ringDiscard == 0 {
-			take(r.data[at+ringHeader : at+ringHeader+n])
+			take(r.bytes(at+ringHeader, n))
 		}
 		cons += next
 		atomic.StoreUint64(r.consPos, cons)
 	}
+}
+
+// bytes are n bytes of the buffer from a position on, until the next call.
+func (r *ring) bytes(from, n uint64) []byte {
+	from &= r.mask
+	if from+n <= uint64(len(r.data)) {
+		return r.data[from : from+n]
+	}
+	r.wrapped = append(r.wrapped[:0], r.data[from:]...)
+	r.wrapped = append(r.wrapped, r.data[:n-uint64(len(r.wrapped))]...)
+	return r.wrapped
 }
 
 // wait returns after d, or earlier when the ring's writers woke it.
