@@ -138,13 +138,54 @@ func (b *schemaBuilder) processContext(path string, kind event.Kind, ref func(*e
 		flagWalks(g.Name, &get, of)
 		otherPaths(g.Name, &get, of)
 		joinedArgs(g.Name, &get, of)
-		b.element(list, kind, place(list+"."+g.Name, kind, g), get)
+		f := place(list+"."+g.Name, kind, g)
+		f.All = lineage(g, get, parent)
+		b.element(list, kind, f, get)
 	}
 	b.roots = append(b.roots, root{
 		Path: list, Kind: kindName(kind),
 		First: func(e *event.Event) Element { return Element{Process: parent(e)} },
 		Next:  func(el Element) Element { return Element{Process: el.Process.Parent} },
 	})
+}
+
+// lineage reads a field of a process and all those before it, which is what
+// rules about ancestors do with every event.
+func lineage(g event.Getter[event.Process], each secl.Getters[Element], first func(*event.Event) *event.Process) secl.Lists[event.Event] {
+	var all secl.Lists[event.Event]
+	switch {
+	case each.Append != nil:
+	case each.Str != nil:
+		all.Strs = func(e *event.Event, out []string) []string {
+			i := 0
+			for p := first(e); p != nil && i < secl.MaxElements; p = p.Parent {
+				// Forks repeat what their parent runs.
+				if v := g.Str(p); len(out) == 0 || out[len(out)-1] != v {
+					out = append(out, v)
+				}
+				i++
+				if each.Others == nil || len(p.File.OtherPaths)+len(p.Interpreter.OtherPaths) == 0 {
+					continue
+				}
+				for j := range each.Others(Element{Process: p}) {
+					out = append(out, each.Other(Element{Process: p}, j))
+				}
+			}
+			return out
+		}
+	case each.Int != nil:
+		all.Ints = func(e *event.Event, out []int64) []int64 {
+			i := 0
+			for p := first(e); p != nil && i < secl.MaxElements; p = p.Parent {
+				if v := g.Int(p); len(out) == 0 || out[len(out)-1] != v {
+					out = append(out, v)
+				}
+				i++
+			}
+			return out
+		}
+	}
+	return all
 }
 
 // element adds a field of the objects of a list.

@@ -212,13 +212,54 @@ func (w *ruleWriter) expression() string {
 	return e
 }
 
-// realistic writes a policy of n rules.
-func realistic(n int) string {
-	w := newRuleWriter(7)
+// policy writes a policy of some expressions.
+func policy(expressions []string) string {
 	var b strings.Builder
 	b.WriteString("rules:\n")
-	for i := range n {
-		fmt.Fprintf(&b, "  - id: r%d\n    expression: |-\n      %s\n", i, w.expression())
+	for i, e := range expressions {
+		fmt.Fprintf(&b, "  - id: r%d\n    expression: |-\n      %s\n", i, e)
 	}
 	return b.String()
+}
+
+// untuned writes a policy of n rules that nobody has tried yet: with ten
+// thousand of them, every second event of the recorded host matches some.
+func untuned(n int) string {
+	w := newRuleWriter(7)
+	out := make([]string, n)
+	for i := range out {
+		out[i] = w.expression()
+	}
+	return policy(out)
+}
+
+// realistic writes a policy of n rules that people run: those that match what
+// happens all the time have been taken out, but for one in ten.
+func realistic(t testing.TB, n int) string {
+	w := newRuleWriter(7)
+	events := recorded(t)
+	var out []string
+	noisy := 0
+	for len(out) < n {
+		batch := make([]string, n-len(out))
+		for i := range batch {
+			batch[i] = w.expression()
+		}
+		set := loadRules(t, policy(batch))
+		matches := map[string]bool{}
+		for _, e := range events {
+			for _, m := range set.Eval(e, nil) {
+				matches[m.Rule.ID] = true
+			}
+		}
+		for i, e := range batch {
+			if matches[fmt.Sprint("r", i)] {
+				if noisy++; noisy%10 != 0 {
+					continue
+				}
+			}
+			out = append(out, e)
+		}
+	}
+	return policy(out)
 }

@@ -155,45 +155,45 @@ func (s *Set) Eval(ev *event.Event, out []Match) []Match {
 	s.evals++
 	if len(b.entries) > 0 {
 		b.group.Next()
-		s.find(b)
-		for done := false; !done; {
-			out, done = s.evaluate(b, out)
+		for found := false; ; found = true {
+			var done bool
+			if out, done = s.evaluate(b, found, out); done {
+				break
+			}
 		}
 	}
 	s.ctx.Event = nil
 	return out
 }
 
-// find finds the conditions that may hold. Where that panics, which would be a
-// fault of the compiler, each is tried from then on: those at fault will turn
-// themselves off.
-func (s *Set) find(b *bucket) {
-	defer func() {
-		if recover() != nil {
-			b.plain = true
-			b.group.Next()
-			b.group.FindAll()
-		}
-	}()
-	if b.plain {
-		b.group.FindAll()
-		return
-	}
-	b.group.Find(&s.ctx)
-}
-
-// evaluate evaluates what was found and does what follows. A panic costs the
-// rule, not the agent, and evaluate is called again for what is left.
-func (s *Set) evaluate(b *bucket, out []Match) (res []Match, done bool) {
+// evaluate finds the conditions that may hold, unless they are found already,
+// evaluates them, and does what follows. A panic, which would be a fault of the
+// compiler, costs the rule, not the agent: evaluate is called again for what is
+// left. Where finding panics, each condition is tried from then on: those at
+// fault will turn themselves off.
+func (s *Set) evaluate(b *bucket, found bool, out []Match) (res []Match, done bool) {
 	var e *entry
 	res = out
 	defer func() {
-		if recover() != nil {
-			s.panics++
-			e.off = true
-			b.group.Next()
+		if done || recover() == nil {
+			return
 		}
+		b.group.Next()
+		if e == nil {
+			b.plain = true
+			b.group.FindAll()
+			return
+		}
+		s.panics++
+		e.off = true
 	}()
+	switch {
+	case found:
+	case b.plain:
+		b.group.FindAll()
+	default:
+		b.group.Find(&s.ctx)
+	}
 	for i := b.group.Take(); i >= 0; i = b.group.Take() {
 		if e = b.entries[i]; e.off {
 			continue

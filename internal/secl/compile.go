@@ -37,7 +37,7 @@ func (k *compiler[E, N]) bind(path string, cond func(*Ctx[E, N]) bool) func(*Ctx
 		if n == none {
 			return cond(c)
 		}
-		for i := 0; n != none && i < maxElements; i++ {
+		for i := 0; n != none && i < MaxElements; i++ {
 			c.reg = n
 			if cond(c) {
 				c.reg = none
@@ -365,7 +365,7 @@ func (k *compiler[E, N]) numField(e *check.Expr) func(*Ctx[E, N]) int64 {
 		root, _ := k.env.Schema.Root(e.Field.Name)
 		return func(c *Ctx[E, N]) int64 {
 			var count int64
-			for n := root.First(c.Event); n != none && count < maxElements; n = root.Next(n) {
+			for n := root.First(c.Event); n != none && count < MaxElements; n = root.Next(n) {
 				count++
 			}
 			return count

@@ -42,7 +42,7 @@ func (p *Program[E, N]) explain(x *explainer[E, N]) {
 	cond := x.k.cond(p.Expr)
 	defer func() { c.reg = none }()
 	n := root.First(c.Event)
-	for i := 0; i < maxElements; i++ {
+	for i := 0; i < MaxElements; i++ {
 		c.reg = n
 		if cond(c) {
 			x.walk(p.Expr, true)

@@ -75,28 +75,47 @@ type netNode[E any, N comparable] struct {
 	// trial, how many needs there are, and for each the number of its
 	// symbols and these. All are of slots that every event reads.
 	checked []uint32
-	slots   []*slot[E, N]
-	// Children by symbol: few in syms and kids, many in a map, those of the
-	// root in a table.
+	// unread are slots of the symbols in syms that not every event reads.
+	unread []*slot[E, N]
+	// Children by symbol: few in syms and kids, many in a hash table that the
+	// slots lead to, those of the root in a table of all symbols.
 	syms  []uint32
 	kids  []*netNode[E, N]
-	many  map[uint32]*netNode[E, N]
+	slots []*slot[E, N]
+	many  []branch[E, N]
 	table []*netNode[E, N]
 }
 
-func (n *netNode[E, N]) kid(sym uint32) *netNode[E, N] {
-	switch {
-	case n.table != nil:
-		return n.table[sym]
-	case n.many != nil:
-		return n.many[sym]
+type branch[E any, N comparable] struct {
+	sym uint32
+	to  *netNode[E, N]
+}
+
+// hang makes a hash table of children.
+func (n *netNode[E, N]) hang(syms []uint32, kids []*netNode[E, N]) {
+	n.many = make([]branch[E, N], 1<<bits.Len(uint(2*len(syms))))
+	for i, sym := range syms {
+		at := n.place(sym)
+		for n.many[at].to != nil {
+			at = (at + 1) & uint32(len(n.many)-1)
+		}
+		n.many[at] = branch[E, N]{sym, kids[i]}
 	}
-	for i, s := range n.syms {
-		if s == sym {
-			return n.kids[i]
+}
+
+func (n *netNode[E, N]) place(sym uint32) uint32 {
+	return sym * 0x9e3779b1 >> 8 & uint32(len(n.many)-1)
+}
+
+func (n *netNode[E, N]) kid(sym uint32) *netNode[E, N] {
+	if n.table != nil {
+		return n.table[sym]
+	}
+	for at := n.place(sym); ; at = (at + 1) & uint32(len(n.many)-1) {
+		if b := n.many[at]; b.sym == sym || b.to == nil {
+			return b.to
 		}
 	}
-	return nil
 }
 
 // NewGroup makes a group of conditions, which are known by their place from
@@ -255,6 +274,14 @@ func (g *Group[E, N]) visit(n *netNode[E, N], c *Ctx[E, N]) {
 		}
 		if met {
 			g.hit(int32(trial))
+		}
+	}
+	for _, s := range n.unread {
+		g.read(s, c)
+	}
+	for i, sym := range n.syms {
+		if g.stamp[sym] == g.gen {
+			g.visit(n.kids[i], c)
 		}
 	}
 	for _, s := range n.slots {

@@ -22,7 +22,7 @@ func objects[E any, N comparable, V any](k *compiler[E, N], e *check.Expr, visit
 	first, next := root.First, root.Next
 	return func(c *Ctx[E, N], yield func(V) bool) bool {
 		i := 0
-		for n := first(c.Event); n != none && i < maxElements; n = next(n) {
+		for n := first(c.Event); n != none && i < MaxElements; n = next(n) {
 			if visit(n, yield) {
 				return true
 			}

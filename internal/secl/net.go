@@ -26,13 +26,22 @@ type atom struct {
 	need    need // without symbols where it is not known
 }
 
-// item is one of the alternatives of a condition: all of its atoms hold. Those
-// in open are not known to hold yet, a bit each; needs are those of them that
-// are not looked for yet, with the atom's place in each.
-type item struct {
+// trial is what is left to evaluate of an alternative where the net ends.
+type trial struct {
 	cond, branch int32
-	open         uint64
-	needs        []itemNeed
+	open, met    uint64
+}
+
+func (t trial) compare(u trial) int {
+	return cmp.Or(cmp.Compare(t.cond, u.cond), cmp.Compare(t.branch, u.branch), cmp.Compare(t.open, u.open), cmp.Compare(t.met, u.met))
+}
+
+// has notes that the event has what an atom needs.
+func (t *trial) has(n itemNeed) {
+	t.met |= 1 << n.atom
+	if n.exact {
+		t.open &^= 1 << n.atom
+	}
 }
 
 type itemNeed struct {
@@ -40,14 +49,13 @@ type itemNeed struct {
 	atom int
 }
 
-// trial is what is left to evaluate of an alternative where the net ends.
-type trial struct {
-	cond, branch int32
-	open         uint64
-}
-
-func (t trial) compare(u trial) int {
-	return cmp.Or(cmp.Compare(t.cond, u.cond), cmp.Compare(t.branch, u.branch), cmp.Compare(t.open, u.open))
+// item is one of the alternatives of a condition: all of its atoms hold. Those
+// in open are not known to hold yet, a bit each; those in met have what they
+// need. needs are those that are not looked for yet, with the place of the
+// atom.
+type item struct {
+	trial
+	needs []itemNeed
 }
 
 type slotKey struct {
@@ -121,6 +129,15 @@ func (b *netBuilder[E, N]) slot(f form, x *check.Expr) *slot[E, N] {
 	case !x.List && (f == numbered || f == flagged):
 		get := b.k.field(x).Get.Int
 		s.load = func(c *Ctx[E, N]) { s.number(get(c.Event)) }
+	case f == numbered && b.k.field(x).All.Ints != nil:
+		all := b.k.field(x).All.Ints
+		var buf []int64
+		s.load = func(c *Ctx[E, N]) {
+			buf = all(c.Event, buf[:0])
+			for _, v := range buf {
+				s.number(v)
+			}
+		}
 	case f == numbered, f == flagged:
 		each, note := b.k.ints(&read), s.number
 		s.load = func(c *Ctx[E, N]) { each(c, note) }
@@ -139,8 +156,9 @@ func (b *netBuilder[E, N]) slot(f form, x *check.Expr) *slot[E, N] {
 		}
 	default:
 		if src := b.k.share.source(&b.k, &read); src != nil {
+			g := b.g
 			s.load = func(c *Ctx[E, N]) {
-				for _, v := range b.g.values(src, c) {
+				for _, v := range g.values(src, c) {
 					s.string(v)
 				}
 			}
@@ -330,7 +348,7 @@ func (b *netBuilder[E, N]) items(cond int, e *check.Expr) []item {
 	b.atoms = append(b.atoms, branches)
 	out := make([]item, len(branches))
 	for i, atoms := range branches {
-		it := item{cond: int32(cond), branch: int32(i)}
+		it := item{trial: trial{cond: int32(cond), branch: int32(i)}}
 		for j, a := range atoms {
 			it.open |= 1 << j
 			if len(a.need.symbols) > 0 {
@@ -654,9 +672,7 @@ func (b *netBuilder[E, N]) node(items []item, root bool) *netNode[E, N] {
 		}
 		rest := it
 		rest.needs = slices.Delete(slices.Clone(it.needs), at, at+1)
-		if n := it.needs[at]; n.exact {
-			rest.open &^= 1 << n.atom
-		}
+		rest.has(it.needs[at])
 		for _, sym := range it.needs[at].symbols {
 			if _, ok := buckets[sym]; !ok {
 				syms = append(syms, sym)
@@ -686,12 +702,11 @@ func (b *netBuilder[E, N]) node(items []item, root bool) *netNode[E, N] {
 			n.table[sym] = kids[i]
 		}
 	case len(syms) > 8:
-		n.many = make(map[uint32]*netNode[E, N], len(syms))
-		for i, sym := range syms {
-			n.many[sym] = kids[i]
-		}
+		n.hang(syms, kids)
 	default:
 		n.syms, n.kids = syms, kids
+		n.unread = slices.DeleteFunc(n.slots, func(s *slot[E, N]) bool { return s.open })
+		n.slots = nil
 	}
 	return n
 }
@@ -717,17 +732,16 @@ func (b *netBuilder[E, N]) finish() {
 	ids := map[trial]int32{}
 	for i, l := range b.leaves {
 		for _, it := range l.items {
-			end := ending{trial: trial{it.cond, it.branch, it.open}}
+			end := ending{trial: it.trial}
 			for _, n := range it.needs {
 				if len(n.symbols) > maxChecked || slices.ContainsFunc(n.symbols, func(sym uint32) bool { return !b.slotOf[sym].open }) {
 					continue
 				}
-				if n.exact {
-					end.open &^= 1 << n.atom
-				}
+				end.has(n)
 				end.needs++
 				end.checks = append(append(end.checks, uint32(len(n.symbols))), n.symbols...)
 			}
+			end.met &= end.open
 			ids[end.trial] = 0
 			ends[i] = append(ends[i], end)
 		}
@@ -768,6 +782,9 @@ func (b *netBuilder[E, N]) rest(p *Program[E, N], t trial) func(*Ctx[E, N]) bool
 		}
 		own := false
 		a.expr.Walk(func(e *check.Expr) { own = own || e.Register != "" })
+		if t.met&(1<<i) == 0 && len(a.need.symbols) > 0 && (own || !a.need.exact) {
+			event = append(event, b.k.share.has(a.need))
+		}
 		if own {
 			bound = append(bound, f)
 		} else {

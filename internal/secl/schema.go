@@ -70,6 +70,17 @@ type Field[E any, N comparable] struct {
 	Get Getters[*E]
 	// Elem reads the field of one object of the list named Iter.
 	Elem Getters[N]
+	// All reads it of all objects at once.
+	All Lists[E]
+}
+
+// Lists append what comparisons with a field look at, of all objects of its
+// list: what Elem gives for one after the other, Others with it, of at most
+// MaxElements objects; what is the same as the one before may be left out.
+// They are nil where nothing is quicker than that.
+type Lists[E any] struct {
+	Strs func(*E, []string) []string
+	Ints func(*E, []int64) []int64
 }
 
 // Root is a list of objects that fields can be below, as process.ancestors.
@@ -82,10 +93,10 @@ type Root[E any, N comparable] struct {
 	Next  func(N) N
 }
 
-// maxElements is how many objects of a list are visited at most. The chain of
+// MaxElements is how many objects of a list are visited at most. The chain of
 // a process's ancestors is as long as an attacker cares to make it, so the
 // bound is far above what an honest one has.
-const maxElements = 4096
+const MaxElements = 4096
 
 // Schema is the set of fields that rules can name. It is immutable and safe
 // for use by several goroutines.

@@ -128,8 +128,9 @@ func (s *sharer[E, N]) cond(k *compiler[E, N], e *check.Expr) func(*Ctx[E, N]) b
 	if x.match != nil {
 		return x.match
 	}
-	f, looked := s.look(k, e)
-	if f == nil {
+	f := s.look(e)
+	looked := f != nil
+	if !looked {
 		f = k.plain(e)
 	}
 	x = &s.kinds[s.of[e]]
@@ -155,30 +156,48 @@ func (s *sharer[E, N]) remember(f func(*Ctx[E, N]) bool) func(*Ctx[E, N]) bool {
 }
 
 // look compiles a comparison as a look-up of symbols, where those are known
-// for most events anyway. all tells that the look-up is all it takes; else it
-// only tells when there is no need to compare.
-func (s *sharer[E, N]) look(k *compiler[E, N], e *check.Expr) (f func(*Ctx[E, N]) bool, all bool) {
-	n, ok := s.b.needs[e]
-	if !ok || len(n.symbols) == 0 {
-		return nil, false
+// for most events anyway and say all; nil elsewhere.
+func (s *sharer[E, N]) look(e *check.Expr) func(*Ctx[E, N]) bool {
+	n := s.b.needs[e]
+	if len(n.symbols) == 0 || !n.exact {
+		return nil
 	}
+	sl := s.b.slotOf[n.symbols[0]]
+	if sl.form == flagged || sl.form == numbered && !sl.field.List || !sl.open && sl.uses < worthAsking {
+		return nil
+	}
+	return s.has(n)
+}
+
+// has compiles whether the event has a symbol of a need.
+func (s *sharer[E, N]) has(n need) func(*Ctx[E, N]) bool {
 	g, slots, want := s.b.g, s.b.slotsOf(n), n.symbols
-	for _, sl := range slots {
-		if sl.form == flagged || sl.form == numbered && !sl.field.List || !sl.open && sl.uses < worthAsking {
-			return nil, false
-		}
-	}
 	sl := slots[0]
-	if len(want) == 1 && n.exact {
+	switch {
+	case len(slots) > 1:
+		return func(c *Ctx[E, N]) bool {
+			for _, sl := range slots {
+				g.read(sl, c)
+			}
+			return g.hasAny(want)
+		}
+	case len(want) == 1:
 		one := want[0]
 		return func(c *Ctx[E, N]) bool {
 			if sl.gen != g.gen {
 				g.read(sl, c)
 			}
 			return g.stamp[one] == g.gen
-		}, true
+		}
+	case len(want) <= 8:
+		return func(c *Ctx[E, N]) bool {
+			if sl.gen != g.gen {
+				g.read(sl, c)
+			}
+			return g.hasAny(want)
+		}
 	}
-	has := func(c *Ctx[E, N]) bool {
+	return func(c *Ctx[E, N]) bool {
 		for _, sym := range g.read(sl, c) {
 			if among(want, sym) {
 				return true
@@ -186,31 +205,11 @@ func (s *sharer[E, N]) look(k *compiler[E, N], e *check.Expr) (f func(*Ctx[E, N]
 		}
 		return false
 	}
-	if len(slots) > 1 {
-		has = func(c *Ctx[E, N]) bool {
-			for _, sl := range slots {
-				for _, sym := range g.read(sl, c) {
-					if among(want, sym) {
-						return true
-					}
-				}
-			}
-			return false
-		}
-	}
-	if n.exact {
-		return has, true
-	}
-	full := k.plain(e)
-	return func(c *Ctx[E, N]) bool { return has(c) && full(c) }, false
 }
 
 func among(sorted []uint32, v uint32) bool {
-	if len(sorted) > 8 {
-		_, ok := slices.BinarySearch(sorted, v)
-		return ok
-	}
-	return slices.Contains(sorted, v)
+	_, ok := slices.BinarySearch(sorted, v)
+	return ok
 }
 
 // text returns how to read a field whose value is built.
@@ -244,7 +243,7 @@ func (s *sharer[E, N]) source(k *compiler[E, N], x *check.Expr) *source[E, N] {
 	}
 	src := s.sources[x.Field.Name]
 	if src == nil {
-		src = &source[E, N]{each: k.direct(x)}
+		src = &source[E, N]{all: k.field(x).All.Strs, each: k.direct(x)}
 		src.add = func(v string) bool { src.values = append(src.values, v); return false }
 		if s.sources == nil {
 			s.sources = map[string]*source[E, N]{}

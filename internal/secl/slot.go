@@ -54,17 +54,24 @@ type slot[E any, N comparable] struct {
 type source[E any, N comparable] struct {
 	gen    uint32
 	values []string
-	each   func(*Ctx[E, N], func(string) bool) bool
-	add    func(string) bool
+	// all reads them at once where there is something that does, else each
+	// gives them to add.
+	all  func(*E, []string) []string
+	each func(*Ctx[E, N], func(string) bool) bool
+	add  func(string) bool
 }
 
 // values returns the strings that comparisons with a field look at. They are
 // good for this event.
 func (g *Group[E, N]) values(s *source[E, N], c *Ctx[E, N]) []string {
 	if s.gen != g.gen {
-		s.values = s.values[:0]
-		s.each(c, s.add)
 		s.gen = g.gen
+		s.values = s.values[:0]
+		if s.all != nil {
+			s.values = s.all(c.Event, s.values)
+		} else {
+			s.each(c, s.add)
+		}
 	}
 	return s.values
 }

@@ -42,7 +42,9 @@ type words struct {
 
 	lower []byte
 	found []uint32
-	seen  []seen
+	// none are the symbols of no string at all.
+	none []uint32
+	seen *[seenValues]seen
 }
 
 // verdict is what a clue says: the value has the symbol, if the matcher, where
@@ -65,14 +67,13 @@ type needle struct {
 // copy: nothing of an event is held, and memory is used again.
 type seen struct {
 	hash    uint64
-	known   bool
-	value   []byte
+	value   []byte // none if it is not remembered
 	symbols []uint32
 }
 
 // Of each slot seenValues values of at most seenLength bytes are remembered.
 const (
-	seenBits   = 7
+	seenBits   = 6
 	seenValues = 1 << seenBits
 	seenLength = 512
 )
@@ -133,6 +134,7 @@ func lowerCase(c byte) byte {
 // that the fewest others have.
 func (w *words) seal() {
 	w.ids, w.clueOf = nil, nil
+	w.none = slices.Clone(w.look(""))
 	for v := range w.dirs {
 		n := min(len(v), 255)
 		w.lens[n>>6] |= 1 << (n & 63)
@@ -180,51 +182,65 @@ func (w *words) seal() {
 
 // symbols returns those that v has. They are good until the next call.
 func (w *words) symbols(v string) []uint32 {
-	if len(v) > seenLength || v == "" {
+	if v == "" {
+		return w.none
+	}
+	if len(v) > seenLength {
 		return w.look(v)
 	}
 	if w.seen == nil {
-		w.seen = make([]seen, seenValues)
+		w.seen = new([seenValues]seen)
 	}
 	h := sketch(v)
 	e := &w.seen[h>>(64-seenBits)]
-	switch {
-	case e.hash != h:
-		e.hash, e.known = h, false
-		return w.look(v)
-	case !e.known:
-		e.known = true
-		e.value = append(e.value[:0], v...)
-		e.symbols = append(e.symbols[:0], w.look(v)...)
-	case string(e.value) != v:
-		return w.look(v)
+	if e.hash == h && string(e.value) == v {
+		return e.symbols
 	}
-	return e.symbols
+	return w.meet(e, h, v)
+}
+
+// meet looks at a value that is not remembered, and remembers it the second
+// time.
+func (w *words) meet(e *seen, h uint64, v string) []uint32 {
+	found := w.look(v)
+	if e.hash != h {
+		e.hash, e.value = h, e.value[:0]
+	} else if len(e.value) == 0 {
+		e.value = append(e.value, v...)
+		e.symbols = append(e.symbols[:0], found...)
+	}
+	return found
 }
 
 // sketch hashes a string by its length and some of its bytes: those at both
 // ends and in the middle, where names and paths differ.
 func sketch(v string) uint64 {
-	n := len(v)
-	var a, b, c uint64
-	if n >= 8 {
-		a, b, c = word(v, 0), word(v, n-8), word(v, (n-8)/2)
-	} else {
-		for i := range n {
-			a = a<<8 | uint64(v[i])
-		}
-	}
 	const k = 0x9e3779b97f4a7c15
-	h := (a ^ uint64(n)) * k
-	h = (h ^ h>>32 ^ b) * k
-	h = (h ^ h>>32 ^ c) * k
-	return h | 1 // that of no value is 0
+	n := len(v)
+	var h uint64
+	switch {
+	case n > 16:
+		h = (word(v, 0)*k ^ word(v, n-8)) * k
+		h = (h ^ h>>32 ^ word(v, (n-8)/2)) * k
+	case n >= 8:
+		h = (word(v, 0)*k ^ word(v, n-8)) * k
+	case n >= 4:
+		h = (half(v, 0)<<32 | half(v, n-4)) * k
+	default:
+		h = (uint64(v[0])<<16 | uint64(v[n/2])<<8 | uint64(v[n-1])) * k
+	}
+	return (h ^ h>>32 ^ uint64(n)) * k
 }
 
 func word(v string, i int) uint64 {
 	_ = v[i+7]
 	return uint64(v[i]) | uint64(v[i+1])<<8 | uint64(v[i+2])<<16 | uint64(v[i+3])<<24 |
 		uint64(v[i+4])<<32 | uint64(v[i+5])<<40 | uint64(v[i+6])<<48 | uint64(v[i+7])<<56
+}
+
+func half(v string, i int) uint64 {
+	_ = v[i+3]
+	return uint64(v[i]) | uint64(v[i+1])<<8 | uint64(v[i+2])<<16 | uint64(v[i+3])<<24
 }
 
 // look finds them.

@@ -601,6 +601,7 @@ func (d *Decoder) overridable(f secl.Field[event.Event, ruleset.Element]) secl.F
 		process, isProcess := d.process[name]
 		switch {
 		case strings.HasSuffix(f.Iter, ancestors) && isProcess && process.path == nil:
+			f.All = secl.Lists[event.Event]{}
 			f.Elem = wrap(f.Elem, func(el ruleset.Element) (value, bool) {
 				v, ok := d.processes[el.Process][name]
 				return v, ok
