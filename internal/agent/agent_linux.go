@@ -158,6 +158,7 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client cle
 		return cfg, err
 	}
 	cfg.source = s
+	cfg.hasher = hostHasher(a.cfg.Log)
 	cfg.containers = runtimes.New(runtimes.Config{Sources: runtimes.Host(os.Getenv), Log: a.cfg.Log})
 	return cfg, nil
 }

@@ -19,6 +19,7 @@ import (
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 	"github.com/clewsec/clew/internal/gen/clew/v1/clewv1connect"
 	"github.com/clewsec/clew/internal/pipeline"
+	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/runtimes"
 	"github.com/clewsec/clew/internal/wire"
 )
@@ -60,6 +61,7 @@ type engineConfig struct {
 	containers *runtimes.Resolver // what containers are called; nil: nobody is asked
 	spoolBytes int64              // limit; the spool's own when 0
 	meter      meter              // what the agent takes; nil: not known
+	hasher     newHasher          // what is in files; nil: nobody is asked
 	started    func(*event.RunStart)
 }
 
@@ -94,6 +96,9 @@ type engine struct {
 	start event.RunStart
 	met   bool // the source has given a record
 	seq   uint64
+
+	hasher  hasher
+	refused []*event.FileFacts // answers that were known at once
 }
 
 func newEngine(cfg engineConfig) (*engine, error) {
@@ -102,14 +107,27 @@ func newEngine(cfg engineConfig) (*engine, error) {
 	if pcfg.Rules != nil {
 		pcfg.Rules = counted
 	}
-	pipe, err := pipeline.New(pcfg)
-	if err != nil {
+	e := &engine{
+		ledger: ledger{rules: counted, lost: map[lostKey]uint64{}, loadedAt: time.Now()},
+		cfg:    cfg, begun: make(chan struct{}), urgent: make(chan struct{}, 1), known: make(chan struct{}, 1), canary: make(chan uint64, 8),
+	}
+	effect := pcfg.Effect
+	pcfg.Effect = func(x ruleset.Effect) {
+		if x.Hash != nil && e.hasher != nil {
+			e.askFile(x)
+		}
+		if effect != nil {
+			effect(x)
+		}
+	}
+	var err error
+	if e.pipe, err = pipeline.New(pcfg); err != nil {
 		return nil, err
 	}
-	return &engine{
-		ledger: ledger{rules: counted, lost: map[lostKey]uint64{}, loadedAt: time.Now()},
-		cfg:    cfg, pipe: pipe, begun: make(chan struct{}), urgent: make(chan struct{}, 1), known: make(chan struct{}, 1), canary: make(chan uint64, 8),
-	}, nil
+	if cfg.hasher != nil {
+		e.hasher = cfg.hasher(e.answerFile)
+	}
+	return e, nil
 }
 
 // errNotBegun is around the error of a source that gave no record at all:
@@ -154,6 +172,9 @@ func (e *engine) run(ctx context.Context) (err error) {
 		}
 	})
 	g.Go(func() error { return e.keep(working) })
+	if e.hasher != nil {
+		g.Go(func() error { return e.answerFiles(working) })
+	}
 	g.Go(func() error { return e.watchPressure(working) })
 	if p, ok := e.cfg.source.(Prober); ok {
 		g.Go(func() error { return e.probe(working, p) })
@@ -270,6 +291,11 @@ func (e *engine) pushLocked(rec *event.StreamRecord) error {
 	known := rec.SnapshotEnd != nil
 	if err := e.pipe.Push(rec, e.emit); err != nil {
 		return fmt.Errorf("stream: %w", err)
+	}
+	if len(e.refused) > 0 {
+		if err := e.tellRefused(); err != nil {
+			return err
+		}
 	}
 	if known {
 		select {

@@ -14,7 +14,10 @@ import (
 //
 // What stays: programs are attached and detached as rules change (BPF, PERFMON,
 // and NET_ADMIN for those on control groups), other processes are looked at
-// (SYS_PTRACE, DAC_READ_SEARCH), and the server is started again as its own
+// (SYS_PTRACE, DAC_READ_SEARCH), files that are to be hashed are opened, whoever
+// they belong to and below the root of whoever used them (the same, and FOWNER to
+// leave their time of access alone) once nobody writes to them any more (LEASE,
+// which asks the kernel that), and the server is started again as its own
 // user and ended (SETUID, SETGID, KILL). Preparing the data directory for it
 // takes CHOWN, FOWNER and DAC_OVERRIDE, and, below a closed directory as /root,
 // mounts of its own.
@@ -25,11 +28,11 @@ func (a *Agent) reduce(dir *dataDir) {
 	keep := sandbox.Reduction{
 		Capabilities: []uintptr{
 			unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH,
-			unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL, unix.CAP_CHOWN, unix.CAP_FOWNER, unix.CAP_DAC_OVERRIDE,
+			unix.CAP_LEASE, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL, unix.CAP_CHOWN, unix.CAP_FOWNER, unix.CAP_DAC_OVERRIDE,
 		},
 		Calls: []uintptr{
 			unix.SYS_EXECVE, unix.SYS_EXECVEAT, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN,
-			unix.SYS_PROCESS_VM_READV, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_FANOTIFY_INIT,
+			unix.SYS_PROCESS_VM_READV, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_NAME_TO_HANDLE_AT,
 		},
 	}
 	if dir.closed() != "" {

@@ -19,6 +19,7 @@ type rules struct {
 	plan     kfilter.Plan
 	states   []*clewv1.RuleState // never changed
 	loaded   int32
+	named    map[string]bool // files that rules watch by their full path
 }
 
 // logLevels are the levels of the log action.
@@ -60,6 +61,7 @@ func loadRules(facts ruleset.Facts, paths []string, log *slog.Logger) (*rules, e
 			log.Log(context.Background(), logLevels[x.Log.Level], x.Log.Message, "rule", x.Rule.ID, "event", x.Event.Ref().String())
 		}
 	}
+	r.named = namedFiles(set.Rules())
 	byID := map[string]*ruleset.Rule{}
 	for _, rule := range set.Rules() {
 		byID[rule.ID] = rule

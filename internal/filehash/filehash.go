@@ -15,6 +15,8 @@ package filehash
 import (
 	"errors"
 	"fmt"
+
+	"github.com/clewsec/clew/internal/event"
 )
 
 // A Reason says why there is no hash. The list is closed: reasons are labels of
@@ -119,3 +121,30 @@ const (
 	DefaultMaxSize = 64 << 20 // bytes of one file
 	DefaultText    = 64 << 10 // bytes of a file of which a difference is made
 )
+
+// An Ask is a question about one file of an event.
+type Ask struct {
+	Event event.Ref
+	Field string // which file of the event: open.file
+	Path  string // as the kernel resolved it
+	ID    ID
+	Mode  uint32 // type and permissions, as the event has them; 0: not known
+	// MntNS is the mount namespace in which the path means something; 0 is this
+	// process's own. PIDs are processes that may still live in it.
+	MntNS   uint32
+	PIDs    []uint32
+	MaxSize int64 // bytes; 0 or more than the service's own: that one
+	Text    bool  // a rule names the file, so a difference of its text may be told
+}
+
+// Stats counts. Asked is at any time what was answered, with a hash or with a
+// reason, and what still waits.
+type Stats struct {
+	Asked   uint64
+	Hashed  uint64 // answers with a hash
+	Cached  uint64 // of them, those for which nothing was read
+	Joined  uint64 // of them and of the others, those that shared a reading with an earlier one
+	Bytes   uint64 // that were read
+	Reasons map[Reason]uint64
+	Waiting uint64
+}

@@ -61,33 +61,6 @@ func (c *Config) defaults() {
 	set(&c.Limit, 10*time.Second)
 }
 
-// An Ask is a question about one file of an event.
-type Ask struct {
-	Event event.Ref
-	Field string // which file of the event: open.file
-	Path  string // as the kernel resolved it
-	ID    ID
-	Mode  uint32 // type and permissions, as the event has them; 0: not known
-	// MntNS is the mount namespace in which the path means something; 0 is this
-	// process's own. PIDs are processes that may still live in it.
-	MntNS   uint32
-	PIDs    []uint32
-	MaxSize int64 // bytes; 0 or more than the service's own: that one
-	Text    bool  // a rule names the file, so a difference of its text may be told
-}
-
-// Stats counts. Asked is at any time what was answered, with a hash or with a
-// reason, and what still waits.
-type Stats struct {
-	Asked   uint64
-	Hashed  uint64 // answers with a hash
-	Cached  uint64 // of them, those for which nothing was read
-	Joined  uint64 // of them and of the others, those that shared a reading with an earlier one
-	Bytes   uint64 // that were read
-	Reasons map[Reason]uint64
-	Waiting uint64
-}
-
 // Sizes of what a service remembers.
 const (
 	maxParked  = 256  // files that are waited for until their writer closes them
@@ -575,6 +548,9 @@ func (s *Service) reason(j *job, r Reason) error {
 	f := event.FileFacts{Reason: string(r)}
 	if j.file != nil {
 		s.compare(j, &f, nil)
+	} else if before, ok := s.states.get(stateKey{j.ask.MntNS, j.ask.Path}); ok {
+		b := before.FileState // of a file that was removed, say
+		f.Before = &b
 	}
 	return s.answer(j, f)
 }

@@ -161,6 +161,15 @@ func TestService(t *testing.T) {
 	}
 	r.reason(r.ask(a, func(a *Ask) { a.MaxSize = 2 }), ReasonSize)
 	r.reason(r.ask(filepath.Join(dir, "gone"), nil), ReasonVanished)
+	if err := os.Rename(a, a+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	if f := r.reason(r.ask(a, nil), ReasonVanished); f.Before == nil || f.Before.Size != 8 || f.After != nil {
+		t.Errorf("before %+v, after %+v", f.Before, f.After)
+	}
+	if err := os.Rename(a+".moved", a); err != nil {
+		t.Fatal(err)
+	}
 	r.reason(r.ask(a, func(a *Ask) { a.ID.Inode++ }), ReasonReplaced)
 	r.reason(r.ask(dir, nil), ReasonRegular)
 	r.reason(r.ask("", nil), ReasonPath)
