@@ -159,6 +159,9 @@ func (d *Docker) Watch(ctx context.Context, tell func(*Container)) error {
 		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
 			return fmt.Errorf("%v: watch: %w", d, err)
 		}
+		if e.Actor.ID == "" {
+			return fmt.Errorf("%v: watch: an event is of no container", d)
+		}
 		a := e.Actor.Attributes
 		c := &Container{ID: e.Actor.ID, Runtime: d.runtime, Name: strings.TrimPrefix(a["name"], "/"), Image: a["image"], Labels: a}
 		if e.Action == "create" {

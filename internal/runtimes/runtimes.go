@@ -152,13 +152,7 @@ func (c *Container) Tags() []string {
 // clean makes a runtime's text one that may go anywhere.
 func clean(s string) string {
 	if len(s) > maxText {
-		s = s[:maxText]
-		for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
-		}
-		if r, n := utf8.DecodeLastRuneInString(s); r == utf8.RuneError && n == 1 {
-			s = s[:len(s)-1]
-		}
+		s = strings.ToValidUTF8(s[:maxText], "") // perhaps half a character
 	}
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {

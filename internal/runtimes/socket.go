@@ -2,13 +2,9 @@ package runtimes
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // transport reaches a runtime over its Unix socket, and only one that root
@@ -44,26 +40,4 @@ func transport(path string, grpc bool) *http.Transport {
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second}
 	}
 	return t
-}
-
-// checkPeer refuses a server that is neither root's nor our own user's.
-func checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var cred *unix.Ucred
-	var cerr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return err
-	}
-	if cerr != nil {
-		return fmt.Errorf("who serves the socket: %w", cerr)
-	}
-	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-		return fmt.Errorf("socket is served by uid %d, not by root", cred.Uid)
-	}
-	return nil
 }
