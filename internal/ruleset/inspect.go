@@ -37,22 +37,19 @@ type Condition struct {
 // Conditions returns the conditions of a rule, by kind of event.
 func (s *Set) Conditions(r *Rule) []Condition {
 	var out []Condition
-	for k := range s.buckets {
-		for i, e := range s.buckets[k].entries {
-			if e.rule != r {
-				continue
-			}
-			c := Condition{
-				Step: e.step, Kind: event.Kind(k), Expr: e.program.Expr, Cost: e.program.Expr.Weight, Tried: e.tried, Matched: e.matched,
-			}
-			a := s.buckets[k].group.Access(i)
-			c.Index, c.Dirs, c.Values = strings.Join(a.Fields, " or "), a.Dirs, a.Values
-			c.Filter = kfilter.Kind{Mode: kfilter.All}
-			if n, ok := derive(c.Kind, e.program.Expr, false); ok {
-				c.Filter = kfilter.Kind{Mode: kfilter.Filtered, FlagsAny: n.flags, Names: n.names}
-			}
-			out = append(out, c)
+	for _, at := range s.places[r] {
+		b := &s.buckets[at.kind]
+		e := b.entries[at.entry]
+		c := Condition{
+			Step: e.step, Kind: at.kind, Expr: e.program.Expr, Cost: e.program.Expr.Weight, Tried: e.tried, Matched: e.matched,
 		}
+		a := b.group.Access(at.entry)
+		c.Index, c.Dirs, c.Values = strings.Join(a.Fields, " or "), a.Dirs, a.Values
+		c.Filter = kfilter.Kind{Mode: kfilter.All}
+		if n, ok := derive(c.Kind, e.program.Expr, false); ok {
+			c.Filter = kfilter.Kind{Mode: kfilter.Filtered, FlagsAny: n.flags, Names: n.names}
+		}
+		out = append(out, c)
 	}
 	return out
 }

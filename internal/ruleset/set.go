@@ -21,6 +21,8 @@ type Set struct {
 	store   *store
 	rules   []*Rule
 	buckets [event.NumKinds]bucket
+	// places are where the conditions of a rule are, by kind.
+	places map[*Rule][]entryAt
 	ctx     evalCtx
 	// panics counts conditions that panicked. Each turned its rule off.
 	panics uint64
@@ -47,6 +49,12 @@ type entry struct {
 	step    int
 	tried   uint64
 	matched uint64
+}
+
+// entryAt is where a condition is.
+type entryAt struct {
+	kind  event.Kind
+	entry int
 }
 
 // bucket holds the conditions for one kind of event, in the order they are
@@ -98,6 +106,7 @@ func (s *Set) add(d *ruleDef, steps []stepPrograms) {
 
 // build orders the buckets and compiles each as one.
 func (s *Set) build() {
+	s.places = make(map[*Rule][]entryAt, len(s.rules))
 	for k := range s.buckets {
 		b := &s.buckets[k]
 		if len(b.entries) == 0 {
@@ -109,6 +118,7 @@ func (s *Set) build() {
 		programs := make([]*program, len(b.entries))
 		for i, e := range b.entries {
 			programs[i] = e.program
+			s.places[e.rule] = append(s.places[e.rule], entryAt{event.Kind(k), i})
 		}
 		b.group = secl.NewGroup(programs)
 	}
@@ -289,8 +299,12 @@ func (s *Set) Explain(ev *event.Event, r *Rule) []Part {
 		return nil
 	}
 	ctx := evalCtx{Event: ev, Now: ev.TimeNS}
-	for _, e := range s.buckets[ev.Kind].entries {
-		if e.rule != r || e.off || e.pattern != nil && e.step != e.pattern.def.firing() {
+	for _, at := range s.places[r] {
+		if at.kind != ev.Kind {
+			continue
+		}
+		e := s.buckets[at.kind].entries[at.entry]
+		if e.off || e.pattern != nil && e.step != e.pattern.def.firing() {
 			continue
 		}
 		if parts := e.program.Explain(&ctx); parts != nil {
