@@ -55,7 +55,7 @@ func shape(g generator, name string, schema *ruleset.Schema) string {
 		return g.pick(`"/x"`, `""`) + " " + g.pick("==", "!=") + " " + register
 	case 2:
 		if f.List && register == name {
-			return `"x" ` + g.pick("in", "not in") + " " + name
+			return `"/x" ` + g.pick("in", "not in") + " " + name
 		}
 		return register + ` == "/${process.pid}/x"`
 	case 3:
