@@ -51,6 +51,9 @@ func (b *Builder) add(r *event.StreamRecord) {
 	b.Records = append(b.Records, r)
 }
 
+// Say adds an answer from outside.
+func (b *Builder) Say(a *event.Answer) { b.add(&event.StreamRecord{Answer: a}) }
+
 // Sleep lets time pass.
 func (b *Builder) Sleep(ns uint64) { b.boot += ns }
 
