@@ -23,7 +23,7 @@ type Set struct {
 	buckets [event.NumKinds]bucket
 	// places are where the conditions of a rule are, by kind.
 	places map[*Rule][]entryAt
-	ctx     evalCtx
+	ctx    evalCtx
 	// panics counts conditions that panicked. Each turned its rule off.
 	panics uint64
 	// evals numbers the evaluations.
