@@ -12,6 +12,7 @@ import (
 	"github.com/clewsec/clew/internal/lsp"
 	"github.com/clewsec/clew/internal/policies"
 	"github.com/clewsec/clew/internal/ruleset/assist"
+	"github.com/clewsec/clew/internal/sensor"
 	"github.com/clewsec/clew/internal/server/story/attack"
 )
 
@@ -63,7 +64,7 @@ func newAssistant() (*assist.Workspace, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := assist.Config{Rules: rules, Cases: policies.Cases}
+	cfg := assist.Config{Rules: rules, Cases: policies.Cases, Produces: sensor.Produces}
 	for _, t := range attack.Tactics() {
 		cfg.Tactics = append(cfg.Tactics, assist.Term{ID: t.ID, Name: t.Name})
 	}

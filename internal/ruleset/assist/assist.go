@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/ruleset/format"
 	"github.com/clewsec/clew/internal/ruleset/lint"
@@ -29,6 +30,9 @@ type Config struct {
 	// Cases finds the cases of a rule, for findings about rules without; nil
 	// leaves those out.
 	Cases lint.Cases
+	// Produces tells which kinds of event there are, for warnings about rules
+	// on others; nil leaves those out.
+	Produces func(event.Kind) bool
 	// Tactics and Techniques are those of ATT&CK that are known by name.
 	Tactics, Techniques []Term
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/ruleset"
 	"github.com/clewsec/clew/internal/ruleset/assist"
 	"github.com/clewsec/clew/rules"
@@ -26,6 +27,7 @@ func workspace(t testing.TB) *assist.Workspace {
 	}
 	w, err := assist.New(assist.Config{
 		Rules:      ruleset.Config{Schema: schema, Macros: macros},
+		Produces:   func(k event.Kind) bool { return k != event.KindSELinux },
 		Tactics:    []assist.Term{{ID: "TA0002", Name: "Execution"}},
 		Techniques: []assist.Term{{ID: "T1059", Name: "Command and Scripting Interpreter"}, {ID: "T1059.004", Name: "Unix Shell"}},
 	})
@@ -277,6 +279,7 @@ func TestDiagnostics(t *testing.T) {
 		{"mixed", policy, "rules:\n  - id: a\n    expression: >-\n      exec.uid == 0 «||»\n      exec.gid == 0 && exec.pid == 1\n", assist.Warning, "write parentheses"},
 		{"not YAML", policy, "rules:\n«  - id: [»\n", assist.Error, "not YAML"},
 		{"finding", policy, "rules:\n  - «id»: a\n    expression: exec.uid == 0 && exec.uid == 1\n", assist.Warning, "can never match"},
+		{"a kind that nothing makes", policy, "rules:\n  - «id»: a\n    expression: selinux.bool.name == \"x\"\n", assist.Warning, "selinux events are not produced"},
 		{"filtered", policy, "rules:\n  - «id»: a\n    disabled: true\n    expression: exec.uid == 0\n", assist.Hint, "is not loaded: disabled"},
 		{"condition", "x.secl", "exec.file.name == \"é\" &&\n  «exec.uidd» == 0", assist.Error, `unknown field "exec.uidd"`},
 		{"condition of any change", "x.secl", "fim.write.file.path == \"/a\" && «exec.uidd» == 0", assist.Error, `unknown field "exec.uidd"`},

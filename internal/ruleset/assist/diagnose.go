@@ -63,6 +63,9 @@ func (w *Workspace) load(root string) *loaded {
 		return l
 	}
 	l.report = report
+	if w.cfg.Produces != nil {
+		report.Unproduced(set, w.cfg.Produces)
+	}
 	// Cases that cannot be read are not what the rule is about.
 	l.findings, _ = lint.Run(set, report, w.cfg.Cases)
 	return l
