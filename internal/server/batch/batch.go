@@ -63,7 +63,7 @@ func Decode(dec *wire.Decoder, b *clewv1.Batch) ([]*event.SpoolRecord, error) {
 // bodies counts the bodies of a record.
 func bodies(r *event.SpoolRecord) (n int) {
 	for _, there := range []bool{r.RunStart != nil, r.ProcessNode != nil, r.Event != nil, r.Context != nil, r.ContextHot != nil,
-		r.Link != nil, r.Lost != nil, r.FilterPlan != nil, r.Canary != nil} {
+		r.Link != nil, r.Lost != nil, r.FilterPlan != nil, r.Canary != nil, r.FileFacts != nil} {
 		if there {
 			n++
 		}
