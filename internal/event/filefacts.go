@@ -49,6 +49,16 @@ const (
 	LinkageDynamic
 )
 
+// HasFiles tells whether events of a kind have a file of their own.
+func HasFiles(k Kind) bool {
+	for i := range FileRefs {
+		if FileRefs[i].Kind == k {
+			return true
+		}
+	}
+	return false
+}
+
 // Complete adds to a file what was found out about it.
 func Complete(f *File, x *FileFacts) {
 	f.Hashes, f.HashState, f.Before, f.Diff = x.Hashes, x.Reason, x.Before, x.Diff

@@ -44,8 +44,12 @@ type Store interface {
 	// Unknown ones are missing from the map.
 	Nodes(ctx context.Context, agent string, refs []event.Ref) (map[event.Ref]*event.Process, error)
 
+	// FileFacts returns what was found out about files of an agent's events, as it
+	// was sent last. An event without is missing from the map.
+	FileFacts(ctx context.Context, agent string, refs []event.Ref) (map[event.Ref][]*event.FileFacts, error)
+
 	// Replay calls fn for every record that stories are made of: all but
-	// process nodes, filter plans and canaries, and of the events those with a
+	// process nodes, facts about files, filter plans and canaries, and of the events those with a
 	// signal and the youngest of each list of contexts. An event may come twice.
 	// The order is not defined. fn must not call the store and may keep the
 	// record.

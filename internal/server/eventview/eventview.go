@@ -20,6 +20,8 @@ import (
 // Lineage answers which process nodes, with their ancestors, refs name.
 type Lineage interface {
 	Nodes(agent string, refs []event.Ref) (map[event.Ref]*event.Process, error)
+	// FileFacts returns what was found out about files of events.
+	FileFacts(agent string, refs []event.Ref) (map[event.Ref][]*event.FileFacts, error)
 }
 
 // maxExact is the largest whole number that every reader of JSON keeps as it
@@ -30,7 +32,11 @@ const maxExact = 1 << 53
 // agent's host.
 func Views(found []store.Found, lineage Lineage, host func(agent string) string) ([]*clewv1.EventView, error) {
 	refs := map[string][]event.Ref{}
+	ofFiles := map[string][]event.Ref{}
 	for _, f := range found {
+		if event.HasFiles(f.Event.Kind) {
+			ofFiles[f.Agent] = append(ofFiles[f.Agent], f.Event.Ref())
+		}
 		refs[f.Agent] = append(refs[f.Agent], f.Event.ProcID)
 		if t := f.Event.Target(); t != nil && !t.Node.IsZero() {
 			refs[f.Agent] = append(refs[f.Agent], t.Node)
@@ -44,8 +50,19 @@ func Views(found []store.Found, lineage Lineage, host func(agent string) string)
 		}
 		nodes[agent] = n
 	}
+	facts := map[string]map[event.Ref][]*event.FileFacts{}
+	for agent, r := range ofFiles {
+		x, err := lineage.FileFacts(agent, r)
+		if err != nil {
+			return nil, err
+		}
+		facts[agent] = x
+	}
 	out := make([]*clewv1.EventView, len(found))
 	for i, f := range found {
+		for _, x := range facts[f.Agent][f.Event.Ref()] {
+			f.Event = event.Completed(f.Event, x)
+		}
 		n := nodes[f.Agent]
 		proc := n[f.Event.ProcID]
 		var parent *event.Process
@@ -120,7 +137,7 @@ func View(agent, host string, e *event.Event, proc, parent *event.Process) *clew
 	}
 	for _, r := range event.FileRefs {
 		if r.Kind == e.Kind {
-			collect(f, r.Path+".", event.FileFields, r.Get(e))
+			f.file(r.Path+".", r.Get(e))
 		}
 	}
 	for _, r := range event.AddressRefs {
@@ -162,6 +179,24 @@ type fields map[string]*structpb.Value
 func (f fields) text(name, s string) {
 	if s != "" {
 		f[name] = structpb.NewStringValue(clean(s))
+	}
+}
+
+// file shows a file, with what was found out about it after the event.
+func (f fields) file(prefix string, x *event.File) {
+	collect(f, prefix, event.FileFields, x)
+	f.text(prefix+"hash_state", x.HashState)
+	f.text(prefix+"diff", x.Diff)
+	if b := x.Before; b != nil {
+		f[prefix+"before.mode"] = number(int64(b.Mode))
+		f[prefix+"before.uid"] = number(int64(b.UID))
+		f[prefix+"before.gid"] = number(int64(b.GID))
+		f[prefix+"before.size"] = number(b.Size)
+		f[prefix+"before.inode"] = number(int64(b.Inode))
+		if b.ModificationTime != 0 {
+			f[prefix+"before.modification_time"] = number(b.ModificationTime)
+		}
+		put(f, prefix+"before.hashes", &event.Getter[event.FileState]{Type: event.TypeStrings, Strs: func(s *event.FileState) []string { return s.Hashes }}, b)
 	}
 }
 

@@ -104,6 +104,11 @@ func (s *Source) ContextEvents(agent string, keys []string, fromNS, toNS int64, 
 	return events, false, nil
 }
 
+// FileFacts returns what was found out about files of an agent's events.
+func (s *Source) FileFacts(agent string, refs []event.Ref) (map[event.Ref][]*event.FileFacts, error) {
+	return s.store.FileFacts(context.Background(), agent, refs)
+}
+
 // Nodes returns process images by reference, with all their ancestors that are
 // stored. What is not stored is left out. The images are not to be changed.
 func (s *Source) Nodes(agent string, refs []event.Ref) (map[event.Ref]*event.Process, error) {

@@ -219,7 +219,27 @@ func (p *Sketch) events(src Source) (items []graph.Item, truncated bool, err err
 	items = slices.DeleteFunc(items, func(it graph.Item) bool { return it.Event.TimeNS < 0 || it.Event.TimeNS > latestTime })
 	slices.SortFunc(items, graph.CompareItems)
 	items = slices.CompactFunc(items, func(x, y graph.Item) bool { return graph.CompareItems(x, y) == 0 })
-	return items, truncated, nil
+	return items, truncated, complete(src, agent, items)
+}
+
+// complete puts what was found out about files into the events they are of.
+func complete(src Source, agent string, items []graph.Item) error {
+	var refs []event.Ref
+	for _, it := range items {
+		if event.HasFiles(it.Event.Kind) {
+			refs = append(refs, it.Event.Ref())
+		}
+	}
+	facts, err := src.FileFacts(agent, refs)
+	if err != nil || len(facts) == 0 {
+		return err
+	}
+	for i := range items {
+		for _, f := range facts[items[i].Event.Ref()] {
+			items[i].Event = event.Completed(items[i].Event, f)
+		}
+	}
+	return nil
 }
 
 type process struct {

@@ -2,6 +2,7 @@ package story
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/clewsec/clew/internal/event"
@@ -17,6 +18,9 @@ type Source interface {
 	// Nodes returns process images by reference, with all their ancestors that
 	// are stored. What is not stored is left out.
 	Nodes(agent string, refs []event.Ref) (map[event.Ref]*event.Process, error)
+	// FileFacts returns what was found out about files of events. An event
+	// without is left out.
+	FileFacts(agent string, refs []event.Ref) (map[event.Ref][]*event.FileFacts, error)
 }
 
 // Memory is a Source that holds all records it was given, for replay and
@@ -29,6 +33,7 @@ type memoryAgent struct {
 	byKey  map[string][]*event.Event
 	seen   map[event.Ref]bool
 	nodes  map[event.Ref]*event.Process
+	facts  map[event.Ref]map[string]*event.FileFacts // by field
 	sorted bool
 }
 
@@ -39,7 +44,7 @@ func NewMemory() *Memory { return &Memory{agents: map[string]*memoryAgent{}} }
 func (m *Memory) Add(agent string, rec *event.SpoolRecord) {
 	a := m.agents[agent]
 	if a == nil {
-		a = &memoryAgent{byKey: map[string][]*event.Event{}, seen: map[event.Ref]bool{}, nodes: map[event.Ref]*event.Process{}}
+		a = &memoryAgent{byKey: map[string][]*event.Event{}, seen: map[event.Ref]bool{}, nodes: map[event.Ref]*event.Process{}, facts: map[event.Ref]map[string]*event.FileFacts{}}
 		m.agents[agent] = a
 	}
 	switch {
@@ -47,6 +52,12 @@ func (m *Memory) Add(agent string, rec *event.SpoolRecord) {
 		n := *rec.ProcessNode
 		n.Parent, n.Contexts = nil, nil
 		a.nodes[n.ID] = &n
+	case rec.FileFacts != nil:
+		f := rec.FileFacts
+		if a.facts[f.Event] == nil {
+			a.facts[f.Event] = map[string]*event.FileFacts{}
+		}
+		a.facts[f.Event][f.Field] = f
 	case rec.Event != nil:
 		e := *rec.Event
 		if len(e.ContextKeys) == 0 || a.seen[e.Ref()] {
@@ -101,6 +112,24 @@ func (m *Memory) Nodes(agent string, refs []event.Ref) (map[event.Ref]*event.Pro
 			}
 			out[ref] = n
 			ref = n.ParentID
+		}
+	}
+	return out, nil
+}
+
+// FileFacts implements Source.
+func (m *Memory) FileFacts(agent string, refs []event.Ref) (map[event.Ref][]*event.FileFacts, error) {
+	out := map[event.Ref][]*event.FileFacts{}
+	a := m.agents[agent]
+	if a == nil {
+		return out, nil
+	}
+	for _, ref := range refs {
+		if out[ref] != nil {
+			continue
+		}
+		for _, field := range slices.Sorted(maps.Keys(a.facts[ref])) {
+			out[ref] = append(out[ref], a.facts[ref][field])
 		}
 	}
 	return out, nil

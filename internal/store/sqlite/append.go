@@ -38,7 +38,7 @@ type writer struct {
 	ctxIDs    map[string]int64
 	ruleIDs   map[string]int64
 
-	putChunk, putEvent, putEvents, putSignal, putNode, putRecord *sql.Stmt
+	putChunk, putEvent, putEvents, putSignal, putNode, putRecord, putFacts *sql.Stmt
 
 	raw  []byte // scratch: events of a chunk, encoded
 	comp []byte // scratch: the chunk, compressed
@@ -49,7 +49,7 @@ type writer struct {
 // with its locks for as long as one of them is there.
 func (w *writer) close() error {
 	var err error
-	for _, s := range []*sql.Stmt{w.putChunk, w.putEvent, w.putEvents, w.putSignal, w.putNode, w.putRecord} {
+	for _, s := range []*sql.Stmt{w.putChunk, w.putEvent, w.putEvents, w.putSignal, w.putNode, w.putRecord, w.putFacts} {
 		if s != nil {
 			err = errors.Join(err, s.Close())
 		}
@@ -155,6 +155,9 @@ func (d *DB) current(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		d.mu.Lock()
+		last.facts = true
+		d.mu.Unlock()
 		d.w = w
 		return nil
 	}
@@ -190,6 +193,9 @@ func openWriter(ctx context.Context, g *segment) (*writer, error) {
 	if w.conn, err = db.Conn(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open segment %s: %w", g.path, err), db.Close())
 	}
+	if _, err := w.conn.ExecContext(ctx, factsTable()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open segment %s: %w", g.path, err), w.close())
+	}
 	const eventRow = "(?,?,?,?,?,?,?,?)"
 	for _, s := range []struct {
 		stmt **sql.Stmt
@@ -201,6 +207,7 @@ func openWriter(ctx context.Context, g *segment) (*writer, error) {
 		{&w.putSignal, "INSERT OR IGNORE INTO signal VALUES (?,?,?,?)"},
 		{&w.putNode, "INSERT OR REPLACE INTO node VALUES (?,?,?,?,?)"},
 		{&w.putRecord, "INSERT INTO record (run, data) VALUES (?,?)"},
+		{&w.putFacts, "INSERT OR REPLACE INTO file_facts VALUES (?,?,?,?)"},
 	} {
 		// The statements live as long as the connection.
 		if *s.stmt, err = w.conn.PrepareContext(ctx, s.text); err != nil {
@@ -298,6 +305,11 @@ func (w *writer) store(ctx context.Context, d *DB, b *store.Batch, p *pending) (
 			nodes = append(nodes, rec.ProcessNode)
 		case rec.Canary != nil:
 			p.run.canaryAt = max(p.run.canaryAt, rec.Canary.At)
+		case rec.FileFacts != nil:
+			f := rec.FileFacts
+			if _, err := w.putFacts.ExecContext(ctx, p.run.id, int64(f.Event.Seq), f.Field, event.AppendFileFacts(nil, f)); err != nil {
+				return false, err
+			}
 		default:
 			if rec.RunStart != nil {
 				p.run.start = event.AppendRunStart(nil, rec.RunStart)

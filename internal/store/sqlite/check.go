@@ -67,6 +67,9 @@ func (d *DB) checkSegment(ctx context.Context, g *segment) (found []error) {
 	if err := d.checkChunks(ctx, db, g, bad); err != nil {
 		found = append(found, err)
 	}
+	if err := d.checkFacts(ctx, db, g); err != nil {
+		found = append(found, err)
+	}
 	err = d.replayRecords(ctx, db, g, func(string, *event.SpoolRecord) error { return nil })
 	if err != nil {
 		found = append(found, err)

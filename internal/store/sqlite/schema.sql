@@ -101,6 +101,17 @@ CREATE TABLE record (
   data BLOB NOT NULL
 );
 
+-- file_facts: what was found out about files of events, as clew.v1.FileFacts.
+-- seq is the event's number in its run; the event may be in an earlier segment.
+-- Segments of earlier versions get the table when they are written to again.
+CREATE TABLE IF NOT EXISTS file_facts (
+  run   INTEGER NOT NULL,
+  seq   INTEGER NOT NULL,
+  field TEXT    NOT NULL,
+  data  BLOB    NOT NULL,
+  PRIMARY KEY (run, seq, field)
+) WITHOUT ROWID;
+
 -- total: one row, kept current by every batch.
 CREATE TABLE total (
   events     INTEGER NOT NULL,

@@ -22,6 +22,13 @@ var schema string
 // formatVersion is the version of a segment's layout, kept in user_version.
 const formatVersion = 1
 
+// factsTable is the statement that makes the table file_facts, if it is not
+// there: the first version of clew had none.
+func factsTable() string {
+	from := strings.Index(schema, "CREATE TABLE IF NOT EXISTS file_facts")
+	return schema[from : from+strings.Index(schema[from:], ";")]
+}
+
 // applicationID marks a file as one of ours ("clwS").
 const applicationID = 0x636c7753
 
@@ -38,6 +45,7 @@ type segment struct {
 	createdAt int64
 	runs      map[runKey]*segmentRun
 	agents    map[string]int64
+	facts     bool // it has the table file_facts
 
 	db      *sql.DB // readers; nil while closed
 	readers int     // queries that use db now
@@ -126,6 +134,9 @@ func (g *segment) load(ctx context.Context, db *sql.DB) error {
 	err := db.QueryRowContext(ctx, "SELECT events, nodes, first_time, last_time, created_at FROM total").
 		Scan(&g.events, &g.nodes, &g.first, &g.last, &g.createdAt)
 	if err != nil {
+		return fmt.Errorf("open segment %s: %w", g.path, err)
+	}
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE type='table' AND name='file_facts'").Scan(&g.facts); err != nil {
 		return fmt.Errorf("open segment %s: %w", g.path, err)
 	}
 	g.agents = map[string]int64{}

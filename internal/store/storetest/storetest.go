@@ -116,6 +116,7 @@ func Run(t *testing.T, newOpener func(t testing.TB) Opener) {
 		{"Pages", testPages},
 		{"IDs", testIDs},
 		{"Nodes", testNodes},
+		{"FileFacts", testFileFacts},
 		{"Replay", testReplay},
 		{"Collected", testCollected},
 		{"Runs", testRuns},
@@ -404,6 +405,41 @@ func testNodes(t *testing.T, open Opener) {
 	s = open(t)
 	check(s)
 	closeStore(t, s)
+}
+
+// testFileFacts expects facts by event, whether they come with it, later or
+// before, and the younger ones where they come twice.
+func testFileFacts(t *testing.T, open Opener) {
+	s := open(t)
+	facts := func(recSeq, run, seq uint64, field, hash string) *event.SpoolRecord {
+		return &event.SpoolRecord{Seq: recSeq, FileFacts: &event.FileFacts{
+			Event: event.Ref{Run: run, Seq: seq}, Field: field, Hashes: []string{hash}, Metadata: &event.FileMetadata{Type: event.FileELF, BuildID: "ab"},
+			Before: &event.FileState{Mode: 0o100644, Size: 5, Hashes: []string{"old"}}, After: &event.FileState{Mode: 0o104755}, At: Epoch,
+		}}
+	}
+	mustAppend(t, s, Batch(Agent1, 7, append(Events(7, 4, 20), facts(100, 7, 5, "open.file", "a"))))
+	mustAppend(t, s, Batch(Agent1, 7, []*event.SpoolRecord{
+		facts(101, 7, 9, "open.file", "b"), facts(102, 7, 9, "link.file", "c"), facts(103, 7, 500, "open.file", "early"), facts(104, 7, 5, "open.file", "younger"),
+	}))
+	mustAppend(t, s, Batch(Agent2, 7, []*event.SpoolRecord{facts(1, 7, 5, "open.file", "other agent")}))
+	closeStore(t, s)
+	s = open(t)
+	defer closeStore(t, s)
+	got, err := s.FileFacts(context.Background(), Agent1, []event.Ref{{Run: 7, Seq: 5}, {Run: 7, Seq: 9}, {Run: 7, Seq: 6}, {Run: 8, Seq: 5}, {Run: 7, Seq: 500}, {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []string
+	for ref, list := range got {
+		for _, f := range list {
+			if f.Event != ref || f.Metadata == nil || f.Metadata.BuildID != "ab" || f.Before == nil || f.Before.Size != 5 || f.After == nil || f.After.Mode != 0o104755 {
+				t.Errorf("facts of %v: %+v", ref, f)
+			}
+			text = append(text, fmt.Sprint(ref.Run, " ", ref.Seq, " ", f.Field, " ", f.Hashes))
+		}
+	}
+	slices.Sort(text)
+	diff(t, "facts", []string{"7 5 open.file [younger]", "7 500 open.file [early]", "7 9 link.file [c]", "7 9 open.file [b]"}, text)
 }
 
 func rare(run uint64) []*event.SpoolRecord {
