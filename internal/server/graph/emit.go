@@ -208,6 +208,40 @@ func fileFacts(out []*clewv1.Attribute, prefix string, f *event.File) []*clewv1.
 	if r := f.Rights(); r != 0 {
 		out = append(out, &clewv1.Attribute{Field: prefix + "file.rights", Label: "Permissions", Value: fmt.Sprintf("%04o", r)})
 	}
+	return found(out, prefix, f)
+}
+
+// found are the facts that were found out by reading a file, or why it was not
+// read.
+func found(out []*clewv1.Attribute, prefix string, f *event.File) []*clewv1.Attribute {
+	add := func(field, label, value string) {
+		if value != "" {
+			out = append(out, &clewv1.Attribute{Field: prefix + "file." + field, Label: label, Value: value})
+		}
+	}
+	add("hash_state", "Not hashed because", f.HashState)
+	if m := f.Metadata; m != nil && m.Type == event.FileELF {
+		var what []string
+		what = append(what, "ELF")
+		for _, x := range []struct {
+			holds bool
+			word  string
+		}{
+			{m.Linkage == event.LinkageStatic, "static"}, {m.Linkage == event.LinkageDynamic, "dynamic"}, {m.IsStripped, "stripped"},
+			{m.IsUPXPacked, "packed with UPX"}, {m.IsPacked && !m.IsUPXPacked, "packed"}, {m.IsGarbleObfuscated, "obfuscated"},
+		} {
+			if x.holds {
+				what = append(what, x.word)
+			}
+		}
+		add("metadata.type", "Kind of file", strings.Join(what, ", "))
+		add("metadata.build_id", "Build id", m.BuildID)
+	}
+	if b := f.Before; b != nil {
+		what := []string{fmt.Sprintf("mode %04o", b.Mode&0o7777), fmt.Sprintf("owner %d:%d", b.UID, b.GID), fmt.Sprintf("%d bytes", b.Size)}
+		add("before", "Before", strings.Join(append(what, b.Hashes...), ", "))
+	}
+	add("diff", "Difference", Short(f.Diff, 8000))
 	return out
 }
 

@@ -671,9 +671,9 @@ func (b *builder) fileEvent(i int, it Item, actor *node, f *event.File) {
 		case op == "remove":
 			n.flags["deleted"] = true
 			n.state, n.stateAt = "ended", e.TimeNS
-			b.keepFile(n, f)
+			b.keepFile(n, f, false)
 		default:
-			b.keepFile(n, f)
+			b.keepFile(n, f, changes)
 			if n.state == "ended" && changes {
 				n.state, n.stateAt = "", 0
 				delete(n.flags, "deleted")
@@ -752,8 +752,13 @@ func (b *builder) kernel(i int, it Item, actor *node, what string) {
 }
 
 // keepFile takes over what the newest event knows of a file.
-func (b *builder) keepFile(n *node, f *event.File) {
+// keepFile notes what an event says of a file. What was found out about it by
+// reading it holds until something changes it.
+func (b *builder) keepFile(n *node, f *event.File, changes bool) {
 	c := *f
+	if old := n.file; old != nil && !changes && len(c.Hashes) == 0 && c.HashState == "" && (old.Inode == c.Inode || old.Inode == 0 || c.Inode == 0) {
+		c.Hashes, c.HashState, c.Metadata, c.Before, c.Diff = old.Hashes, old.HashState, old.Metadata, old.Before, old.Diff
+	}
 	n.file = &c
 }
 
