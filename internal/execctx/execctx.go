@@ -95,10 +95,11 @@ type write struct {
 // A Tracker holds contexts, heat and remembered files of one host. It is not
 // safe for concurrent use.
 type Tracker struct {
-	layers []Layer
-	seed   []byte
-	host   string // part of derived keys
-	boot   string
+	layers  []Layer
+	opening [event.NumKinds][]*Layer // those that an event of a kind can open
+	seed    []byte
+	host    string // part of derived keys
+	boot    string
 
 	derived map[string]*event.Context // open contexts with derived keys
 	hot     map[string]heat
@@ -113,7 +114,7 @@ type Tracker struct {
 
 // New returns a tracker for these layers.
 func New(layers []Layer) *Tracker {
-	return &Tracker{
+	t := &Tracker{
 		layers:  layers,
 		derived: map[string]*event.Context{},
 		hot:     map[string]heat{},
@@ -122,6 +123,18 @@ func New(layers []Layer) *Tracker {
 		pending: map[string][]event.ContextLink{},
 		made:    map[[2]string]int64{},
 	}
+	for i := range layers {
+		l := &layers[i]
+		if l.Opens == nil {
+			continue
+		}
+		for _, k := range l.Kinds {
+			if !slices.Contains(t.opening[k], l) {
+				t.opening[k] = append(t.opening[k], l)
+			}
+		}
+	}
+	return t
 }
 
 // Start begins a run. Derived keys depend on host and boot, so that they are
@@ -143,9 +156,8 @@ func (t *Tracker) Enter(ev *event.Event, res *Result) {
 	res.reset()
 	t.sweep(ev.TimeNS, res)
 	p := ev.Proc
-	for i := range t.layers {
-		l := &t.layers[i]
-		if l.Opens == nil || !slices.Contains(l.Kinds, ev.Kind) || !l.Opens(ev) {
+	for _, l := range t.opening[ev.Kind] {
+		if !l.Opens(ev) {
 			continue
 		}
 		if !l.Nested && l.Episodic && carried(p, l.Name) != nil {

@@ -102,7 +102,12 @@ func (s *spec) compile(compile Compiler) (Layer, error) {
 		}
 		l.Kinds = append(l.Kinds, k)
 	}
-	if len(preds) > 0 {
+	switch len(l.Kinds) {
+	case 0:
+	case 1:
+		opens, kind := preds[l.Kinds[0]], l.Kinds[0]
+		l.Opens = func(e *event.Event) bool { return e.Kind == kind && opens(e) }
+	default:
 		l.Opens = func(e *event.Event) bool {
 			p := preds[e.Kind]
 			return p != nil && p(e)

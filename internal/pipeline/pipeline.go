@@ -117,6 +117,10 @@ type Pipeline struct {
 	restored map[event.Ref][]*event.Context
 	signals  []event.Signal
 	result   execctx.Result
+	out      event.SpoolRecord   // what emit is given
+	keysOf   []*event.Context    // contexts of the last event
+	lastKeys []string            // and their keys
+	reasons  map[string][]string // the list of each reason
 	chain    []*event.Process
 	press    pressure
 	asked    asked
@@ -136,7 +140,7 @@ func New(cfg Config) (*Pipeline, error) {
 	return &Pipeline{
 		cfg: cfg, table: proctable.New(), contexts: execctx.New(cfg.Layers), names: enrich.New(),
 		hosts: dnscache.New(),
-		sent:  1, peers: map[peer]struct{}{},
+		sent:  1, peers: map[peer]struct{}{}, reasons: map[string][]string{},
 	}, nil
 }
 
@@ -236,8 +240,10 @@ func (p *Pipeline) at(rec *event.StreamRecord, own int64) int64 {
 
 func (p *Pipeline) send(emit Emit, rec event.SpoolRecord) error {
 	p.nextSeq++
-	rec.Seq = p.nextSeq
-	return emit(&rec)
+	// One record for all: it is emit's during the call only.
+	p.out = rec
+	p.out.Seq = p.nextSeq
+	return emit(&p.out)
 }
 
 func (p *Pipeline) start(r *event.RunStart, emit Emit) error {
@@ -349,8 +355,8 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 	}
 	p.stats.Kept[ev.Kind]++
 	p.asked.kept(ev.Seq)
-	ev.Reasons = []string{reason}
-	ev.ContextKeys = keys(ev.Contexts)
+	ev.Reasons = p.reason(reason)
+	ev.ContextKeys = p.keys(ev.Contexts)
 	return p.sendEvent(ev, emit)
 }
 
@@ -397,8 +403,8 @@ func (p *Pipeline) overdue(emit Emit) error {
 		ev := *l.Event
 		ev.Run, ev.Seq = p.run, lateSeq|p.stats.Late
 		ev.Signals = []event.Signal{l.Signal}
-		ev.Reasons = []string{KeptSignal}
-		ev.ContextKeys = keys(ev.Contexts)
+		ev.Reasons = p.reason(KeptSignal)
+		ev.ContextKeys = p.keys(ev.Contexts)
 		// Contexts learn of the signal now, and of what the event did they
 		// have learnt before.
 		p.result = execctx.Result{}
@@ -439,15 +445,31 @@ func (p *Pipeline) effects(ev *event.Event) {
 	}
 }
 
-func keys(cs []*event.Context) []string {
+// keys are the keys of contexts. Most events have those of the event before;
+// neither slice is ever changed in place.
+func (p *Pipeline) keys(cs []*event.Context) []string {
 	if len(cs) == 0 {
 		return nil
+	}
+	if len(cs) == len(p.keysOf) && &cs[0] == &p.keysOf[0] {
+		return p.lastKeys
 	}
 	out := make([]string, len(cs))
 	for i, c := range cs {
 		out[i] = c.Key
 	}
+	p.keysOf, p.lastKeys = cs, out
 	return out
+}
+
+// reason is the list of one reason, the same for all events kept for it.
+func (p *Pipeline) reason(why string) []string {
+	list, ok := p.reasons[why]
+	if !ok {
+		list = []string{why}
+		p.reasons[why] = list
+	}
+	return list
 }
 
 // keep decides why an event is kept; empty when nobody wants it.

@@ -54,7 +54,8 @@ type Table struct {
 	run      uint64
 	procs    map[key]*event.Process // current image of each process
 	pids     map[uint32]key         // newest process of each pid
-	dead     []ended                // in order of their end
+	dead     []ended                // in order of their end, from gone on
+	gone     int
 	snapshot []*event.Process       // waiting for the end of the snapshot
 	restored map[key]*event.Process // images that the last run knew
 	offset   int64
@@ -75,7 +76,7 @@ func (t *Table) SetOffset(ns int64) { t.offset = ns }
 // Stats returns the counters.
 func (t *Table) Stats() Stats {
 	s := t.stats
-	s.Processes = len(t.procs) - len(t.dead)
+	s.Processes = len(t.procs) - (len(t.dead) - t.gone)
 	return s
 }
 
@@ -252,33 +253,35 @@ func (t *Table) fork(ev *event.Event) {
 	if t.procs[k] != nil {
 		return // the snapshot was faster
 	}
-	n := *parent
-	n.ID, n.Parent, n.ParentID, n.Depth, n.Sent, n.ExitNS = ev.Ref(), nil, event.Ref{}, 0, 0, 0
-	n.PID, n.TID, n.PPID, n.StartNS, n.NSPID = c.PID, c.TID, parent.PID, c.StartNS, c.NSPID
-	n.CreatedAt = t.created(c, ev)
-	n.ExecTime = 0
-	n.IsExec, n.IsThread, n.Source = false, true, SourceRuntime
-	if c.Comm != "" {
-		n.Comm = c.Comm
+	// The record's own process becomes the node: all of the parent's but what
+	// the record says.
+	said := *c
+	*c = *parent
+	c.ID, c.Parent, c.ParentID, c.Depth, c.Sent, c.ExitNS = ev.Ref(), nil, event.Ref{}, 0, 0, 0
+	c.PID, c.TID, c.PPID, c.StartNS, c.NSPID = said.PID, said.TID, parent.PID, said.StartNS, said.NSPID
+	c.CreatedAt = t.created(&said, ev)
+	c.ExecTime = 0
+	c.IsExec, c.IsThread, c.Source = false, true, SourceRuntime
+	if said.Comm != "" {
+		c.Comm = said.Comm
 	}
-	if c.CgroupID != 0 && c.CgroupID != n.CgroupID {
-		n.CgroupID = c.CgroupID
-		if c.Cgroup != "" {
-			n.Cgroup, n.ContainerID, n.CgroupManager = c.Cgroup, c.ContainerID, c.CgroupManager
+	if said.CgroupID != 0 && said.CgroupID != c.CgroupID {
+		c.CgroupID = said.CgroupID
+		if said.Cgroup != "" {
+			c.Cgroup, c.ContainerID, c.CgroupManager = said.Cgroup, said.ContainerID, said.CgroupManager
 		}
 	}
-	if c.PIDNS != 0 {
-		n.PIDNS = c.PIDNS
+	if said.PIDNS != 0 {
+		c.PIDNS = said.PIDNS
 	}
-	if c.NetNS != 0 {
-		n.NetNS = c.NetNS
+	if said.NetNS != 0 {
+		c.NetNS = said.NetNS
 	}
-	if c.MntNS != 0 {
-		n.MntNS = c.MntNS
+	if said.MntNS != 0 {
+		c.MntNS = said.MntNS
 	}
-	t.attach(&n, parent)
-	t.put(&n)
-	ev.Fork.Child = &n
+	t.attach(c, parent)
+	t.put(c)
 }
 
 func (t *Table) created(p *event.Process, ev *event.Event) int64 {
@@ -352,17 +355,18 @@ func (t *Table) exit(ev *event.Event) {
 
 // forget drops processes that ended long enough ago.
 func (t *Table) forget(now uint64) {
-	n := 0
-	for n < len(t.dead) && t.dead[n].at+graceNS < now {
-		k := t.dead[n].key
+	for t.gone < len(t.dead) && t.dead[t.gone].at+graceNS < now {
+		k := t.dead[t.gone].key
 		delete(t.procs, k)
 		if t.pids[k.pid] == k {
 			delete(t.pids, k.pid)
 		}
-		n++
+		t.gone++
 	}
-	if n > 0 {
-		t.dead = append(t.dead[:0], t.dead[n:]...)
+	// They move up once most of the list is gone, not with every event.
+	if t.gone > len(t.dead)/2 {
+		t.dead = append(t.dead[:0], t.dead[t.gone:]...)
+		t.gone = 0
 	}
 }
 
