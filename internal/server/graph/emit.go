@@ -91,7 +91,7 @@ func (b *builder) emit(totals *clewv1.GraphTotals, entry *node, impacts []*node)
 	g.Shown = &clewv1.GraphTotals{Events: totals.Events, Nodes: int64(len(g.Nodes)), Edges: int64(len(g.Edges))}
 
 	res.Processes = int(b.forked)
-	users, containers := map[string]bool{}, map[string]bool{}
+	users, containers := map[string]bool{}, map[*lane]bool{}
 	for _, n := range b.nodes {
 		if n.kind != "process" || !n.proc.own {
 			continue
@@ -101,11 +101,15 @@ func (b *builder) emit(totals *clewv1.GraphTotals, entry *node, impacts []*node)
 		for _, img := range n.proc.images {
 			users[userName(img.User, img.UID)] = true
 			if img.ContainerID != "" {
-				containers[Short(img.ContainerID, 12)] = true
+				containers[b.laneOf(n.lane.agent, img)] = true
 			}
 		}
 	}
-	res.Users, res.Containers = sortedKeys(users), sortedKeys(containers)
+	res.Users = sortedKeys(users)
+	for l := range containers {
+		res.Containers = append(res.Containers, l.pb.Label)
+	}
+	slices.Sort(res.Containers)
 
 	res.Items = make([]Placed, len(b.in.Items))
 	for i, it := range b.in.Items {
@@ -190,7 +194,7 @@ func (b *builder) processFacts(pb *clewv1.Node, n *node) {
 	}
 	img := n.proc.latest()
 	pb.Attributes = facts(pb.Attributes, "process.", event.ProcessFields, img,
-		"pid", "ppid", "tty_name", "args", "user", "uid", "euser", "euid", "group", "auid", "container.id", "cgroup.id", "cgroup.manager", "sid", "envs")
+		"pid", "ppid", "tty_name", "args", "user", "uid", "euser", "euid", "group", "auid", "container.id", "container.tags", "cgroup.id", "cgroup.manager", "sid", "envs")
 	pb.Attributes = fileFacts(pb.Attributes, "process.", &img.File)
 	if img.Interpreter.Path != "" {
 		pb.Attributes = append(pb.Attributes, &clewv1.Attribute{Field: "process.interpreter.file.path", Label: "Interpreter", Value: Short(img.Interpreter.Path, 400)})

@@ -139,6 +139,7 @@ type lane struct {
 	agent string
 	first int64
 	procs []*proc
+	named bool // a container's, by its runtime
 }
 
 type node struct {
@@ -296,15 +297,17 @@ func (b *builder) laneOf(agent string, p *event.Process) *lane {
 	if p == nil || p.ContainerID == "" {
 		return host
 	}
-	id := hashID("l_", "container", agent, p.ContainerID)
+	id := ContainerLaneID(agent, p.ContainerID)
 	l := b.lanes[id]
 	if l == nil {
 		l = &lane{agent: agent, first: p.ContainerCreatedAt, pb: &clewv1.Lane{Id: id, ParentId: host.pb.Id, Kind: "container",
-			Label: Short(p.ContainerID, 12), Sublabel: p.CgroupManager, Ref: &clewv1.ObjectId{Type: "container", Id: p.ContainerID}}}
-		if len(p.ContainerID) > 12 {
-			l.pb.Label = Short(p.ContainerID[:12], 12)
-		}
+			Label: ContainerName(p), Sublabel: p.CgroupManager, Ref: &clewv1.ObjectId{Type: "container", Id: p.ContainerID}}}
 		b.lanes[id] = l
+	}
+	if image := ContainerImage(p); image != "" && !l.named {
+		// A runtime has said what it is, perhaps after the first of its
+		// processes was stored.
+		l.pb.Label, l.pb.Sublabel, l.named = ContainerName(p), Short(image, 60), true
 	}
 	return l
 }
@@ -357,6 +360,12 @@ func (b *builder) procFor(agent string, ref event.Ref, depth int) *proc {
 	}
 	p := b.procOf(agent, ref, image)
 	p.images = append(p.images, image)
+	if l := b.laneOf(agent, image); image.ContainerID != "" && p.node.lane.pb.Kind == "host" {
+		// A runtime's own program becomes the first of the container.
+		p.node.lane.procs = slices.DeleteFunc(p.node.lane.procs, func(q *proc) bool { return q == p })
+		l.procs = append(l.procs, p)
+		p.node.lane = l
+	}
 	b.byRef[k] = p
 	if !image.ParentID.IsZero() && image.ParentID != ref && depth < maxDepth {
 		if parent := b.procFor(agent, image.ParentID, depth+1); parent != nil && parent != p && p.parent == nil && !descendsFrom(parent, p) {

@@ -312,15 +312,28 @@ func opening(g *graph.Result, at int, procs map[graph.Key]*event.Process) []*cle
 	}
 	program := &clewv1.Span{T: graph.Short(graph.ProgramName(img), 40), Node: it.Actor.ID}
 	if it.Parent.Label == "" {
-		return []*clewv1.Span{program, {T: " was started"}}
+		return within(it, img, []*clewv1.Span{program, {T: " was started"}})
 	}
 	parent := &clewv1.Span{T: graph.Short(it.Parent.Label, 40), Node: it.Parent.ID}
 	for _, n := range g.Graph.Nodes {
 		if n.Id == g.Graph.EntryId && n.Kind == "actor" {
-			return []*clewv1.Span{{T: n.Label, Node: n.Id}, {T: " made "}, parent, {T: " start "}, program}
+			return within(it, img, []*clewv1.Span{{T: n.Label, Node: n.Id}, {T: " made "}, parent, {T: " start "}, program})
 		}
 	}
-	return []*clewv1.Span{parent, {T: " started "}, program}
+	return within(it, img, []*clewv1.Span{parent, {T: " started "}, program})
+}
+
+// within adds the container that it was in.
+func within(it graph.Placed, img *event.Process, spans []*clewv1.Span) []*clewv1.Span {
+	if img.ContainerID == "" {
+		return spans
+	}
+	spans = append(spans, &clewv1.Span{T: " in container "},
+		&clewv1.Span{T: graph.ContainerName(img), Lane: graph.ContainerLaneID(it.Agent, img.ContainerID)})
+	if image := graph.ContainerImage(img); image != "" {
+		spans = append(spans, &clewv1.Span{T: " (" + graph.Short(image, 60) + ")"})
+	}
+	return spans
 }
 
 // joinPlain puts neighbouring spans that name nothing together.
