@@ -61,15 +61,19 @@ var errRecord = errors.New("malformed kernel record")
 type decoder struct {
 	offset int64 // wall clock minus boot clock, ns
 	allow  map[string]bool
-	// paths seen last, so that equal ones share memory
+	// strings seen last, so that equal ones share memory
 	intern map[string]string
+	// paths seen last, by their names as the kernel gives them
+	paths map[string]string
+	// control groups seen last, in the same way
+	groups map[string]group
 	// environments seen last: a shell hands the same one to all it starts
 	environments map[string]environment
 	packets      packets
 }
 
 func newDecoder(allow []string) *decoder {
-	d := &decoder{allow: make(map[string]bool, len(envAllow)+len(allow)), intern: make(map[string]string), environments: make(map[string]environment)}
+	d := &decoder{allow: make(map[string]bool, len(envAllow)+len(allow)), intern: make(map[string]string), paths: make(map[string]string), groups: make(map[string]group), environments: make(map[string]environment)}
 	for _, n := range envAllow {
 		d.allow[n] = true
 	}
@@ -99,8 +103,12 @@ func str(b []byte, s procRecStr) []byte {
 	return b[from:to]
 }
 
-// internMax bounds the table of equal strings; it is emptied when it is full.
-const internMax = 4096
+// internMax bounds the tables of equal strings, which are emptied when they are
+// full; internLen is the longest path in one.
+const (
+	internMax = 4096
+	internLen = 512
+)
 
 func (d *decoder) same(s []byte) string {
 	if v, ok := d.intern[string(s)]; ok {
@@ -119,11 +127,22 @@ func (d *decoder) path(names []byte) string {
 	if len(names) == 0 {
 		return "/"
 	}
-	var buf [512]byte
-	out := buf[:0]
-	if len(names)+1 > len(buf) {
-		out = make([]byte, 0, len(names)+1)
+	if v, ok := d.paths[string(names)]; ok {
+		return v
 	}
+	v := string(joinNames(names))
+	if len(names) <= internLen {
+		if len(d.paths) >= internMax {
+			clear(d.paths)
+		}
+		d.paths[string(names)] = v
+	}
+	return v
+}
+
+// joinNames puts names, leaf first, behind each other from the root on.
+func joinNames(names []byte) []byte {
+	out := make([]byte, 0, len(names)+1)
 	end := len(names)
 	if names[end-1] == 0 {
 		end--
@@ -137,12 +156,31 @@ func (d *decoder) path(names []byte) string {
 		}
 		end = at - 1
 	}
-	return d.same(out)
+	return out
+}
+
+// A group is what the path of a control group says.
+type group struct{ path, container, manager string }
+
+func (d *decoder) group(names []byte) group {
+	g, ok := d.groups[string(names)]
+	if !ok {
+		g.path = d.path(names)
+		g.container, g.manager = container(g.path)
+		if len(d.groups) >= internMax {
+			clear(d.groups)
+		}
+		d.groups[string(names)] = g
+	}
+	return g
 }
 
 // join cleans a path that a caller gave, below the directory it is relative
 // to. Symbolic links are not resolved.
 func join(dir, given string) string {
+	if (dir == "" || dir == "/") && clean(given) {
+		return given
+	}
 	var parts []string
 	for _, s := range [2]string{dir, given} {
 		for p := range strings.SplitSeq(s, "/") {
@@ -158,6 +196,27 @@ func join(dir, given string) string {
 		}
 	}
 	return "/" + strings.Join(parts, "/")
+}
+
+// clean tells whether path begins at the root and names nothing twice.
+func clean(path string) bool {
+	if len(path) < 2 || path[0] != '/' {
+		return false
+	}
+	for i := 1; i < len(path); {
+		n := strings.IndexByte(path[i:], '/')
+		if n < 0 {
+			n = len(path) - i
+		} else if i+n+1 == len(path) {
+			return false
+		}
+		switch path[i : i+n] {
+		case "", ".", "..":
+			return false
+		}
+		i += n + 1
+	}
+	return true
 }
 
 func (d *decoder) file(b []byte, f *procRecFile) event.File {
@@ -269,6 +328,7 @@ func (d *decoder) proc(rec *record, b []byte) bool {
 	}
 	h := &r.Hdr
 	has := func(f procRecProcFlag) bool { return r.Flags&uint32(f) != 0 }
+	in := d.group(str(b, r.Cgroup))
 	p := &event.Process{
 		PID: h.Tgid, TID: h.Tid, PPID: h.Ppid, StartNS: h.Start, CreatedAt: int64(h.Ts) + d.offset,
 		Comm: d.same(cstrBytes(h.Comm[:])), TTYName: d.same(cstrBytes(r.Tty[:])),
@@ -276,12 +336,11 @@ func (d *decoder) proc(rec *record, b []byte) bool {
 		AUID: h.Auid, AuditSession: h.Ses, CapEffective: r.CapEffective, CapPermitted: r.CapPermitted,
 		CgroupID: h.CgroupId, SID: h.Sid, NetNS: h.Netns, MntNS: h.Mntns, PIDNS: r.Pidns, NSPID: r.Nspid,
 		IsKworker: has(procRecProcFlagRP_KTHREAD), Source: "runtime",
-		CWD: d.path(str(b, r.Cwd)), Cgroup: d.path(str(b, r.Cgroup)), CgroupVersion: 2,
+		CWD: d.path(str(b, r.Cwd)), Cgroup: in.path, ContainerID: in.container, CgroupManager: in.manager, CgroupVersion: 2,
 	}
 	if has(procRecProcFlagRP_CGROUP_V1) {
 		p.CgroupVersion = 1
 	}
-	p.ContainerID, p.CgroupManager = container(p.Cgroup)
 
 	switch rec.kind {
 	case procRecKindREC_FORK:
@@ -311,7 +370,7 @@ func (d *decoder) proc(rec *record, b []byte) bool {
 		p.EnvsTruncated = true
 	}
 	ev := d.event(event.KindExec, h)
-	ev.Exec = &event.Exec{Image: p, SyscallPath: string(str(b, r.Filename))}
+	ev.Exec = &event.Exec{Image: p, SyscallPath: d.same(str(b, r.Filename))}
 	if r.Interp.Len > 0 {
 		// A script: what was asked for is the file, what the kernel loaded is
 		// its interpreter. The script's own object is gone by now, unless it was
@@ -334,21 +393,29 @@ func (d *decoder) proc(rec *record, b []byte) bool {
 // strs splits NUL-terminated strings and applies the limits.
 func strs(b []byte, count int, cut bool) ([]string, bool) {
 	out := make([]string, 0, min(max(count, 0), maxStrings))
-	for len(b) > 0 {
+	// Few have much: their strings share one piece of memory.
+	all := ""
+	if len(b) <= maxStringLen {
+		all = string(b)
+	}
+	for at := 0; at < len(b); {
 		if len(out) == maxStrings {
 			return out, true
 		}
-		n := bytes.IndexByte(b, 0)
-		next := n + 1
+		n := bytes.IndexByte(b[at:], 0)
+		next := at + n + 1
 		if n < 0 {
-			n, next = len(b), len(b)
+			n, next = len(b)-at, len(b)
 		}
-		s := b[:n]
-		if len(s) > maxStringLen {
-			s, cut = s[:maxStringLen], true
+		if n > maxStringLen {
+			n, cut = maxStringLen, true
 		}
-		out = append(out, string(s))
-		b = b[next:]
+		if all != "" {
+			out = append(out, all[at:at+n])
+		} else {
+			out = append(out, string(b[at:at+n]))
+		}
+		at = next
 	}
 	return out, cut
 }

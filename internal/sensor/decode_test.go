@@ -331,6 +331,8 @@ func TestJoin(t *testing.T) {
 	for _, tt := range [][3]string{
 		{"/", "/etc/passwd", "/etc/passwd"}, {"/root", "a/b", "/root/a/b"}, {"/a", "../../..", "/"},
 		{"/jail", "/etc/x", "/jail/etc/x"}, {"/a", "./b//c/.", "/a/b/c"}, {"/a", "", "/a"},
+		{"/", "/", "/"}, {"/", "", "/"}, {"", "/a/b", "/a/b"}, {"/", "/a/", "/a"}, {"/", "//a", "/a"}, {"/", "/a//b", "/a/b"},
+		{"/", "/a/./b", "/a/b"}, {"/", "/a/../b", "/b"}, {"/", "/a/b/..", "/a"}, {"/", "/..a/.b", "/..a/.b"}, {"/", "a", "/a"},
 	} {
 		if got := join(tt[0], tt[1]); got != tt[2] {
 			t.Errorf("join(%q, %q) = %q, want %q", tt[0], tt[1], got, tt[2])
