@@ -94,6 +94,7 @@ func newRootCmd() *cobra.Command {
 		newDemoCmd(),
 		newDoctorCmd(),
 		newEventsCmd(),
+		newFilesCmd(),
 		newLoginCmd(),
 		newRecordCmd(),
 		newReplayCmd(),

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -212,11 +213,18 @@ func newRun() uint64 {
 // cannot be watched.
 func (a *Agent) work(ctx context.Context, dir *dataDir, cfg engineConfig, started chan<- session) error {
 	run := func(cfg engineConfig) error {
+		var files sync.WaitGroup
+		defer files.Wait()
+		fctx, stop := context.WithCancel(ctx)
+		defer stop()
 		cfg.started = func(start *event.RunStart) {
 			s := session{start: start, mode: cfg.mode, reason: cfg.reason}
 			if cfg.live {
 				s.mode = start.Mode
 				a.reduce(dir)
+				if a.cfg.Sensor != SensorNone {
+					files.Go(func() { a.recordBaseline(fctx, dir.agent(), cfg.rules.watched) })
+				}
 			}
 			started <- s
 		}

@@ -20,6 +20,7 @@ type rules struct {
 	states   []*clewv1.RuleState // never changed
 	loaded   int32
 	named    map[string]bool // files that rules watch by their full path
+	watched  []string        // files whose changes rules are about, as globs
 }
 
 // logLevels are the levels of the log action.
@@ -51,7 +52,7 @@ func loadRules(facts ruleset.Facts, paths []string, log *slog.Logger) (*rules, e
 	if err := errors.Join(unreadable...); err != nil {
 		return nil, fmt.Errorf("read policies: %w", err)
 	}
-	r := &rules{plan: kfilter.Baseline()}
+	r := &rules{plan: kfilter.Baseline(), watched: set.WatchedPaths()}
 	r.plan.Join(ruleset.DerivePlan(set))
 	if r.pipeline, err = pipeline.Standard(set); err != nil {
 		return nil, fmt.Errorf("rules: %w", err)

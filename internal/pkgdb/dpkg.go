@@ -1,6 +1,8 @@
 package pkgdb
 
 import (
+	"crypto/sha1"
+	"io/fs"
 	"strconv"
 	"strings"
 )
@@ -23,6 +25,7 @@ func (r *reader) dpkg() {
 	r.diversions(string(r.file(dpkgDir + "/diversions")))
 	r.overrides(string(r.file(dpkgDir + "/statoverride")))
 	paragraphs(string(status), r.dpkgPackage)
+	r.alternatives()
 }
 
 // paragraphs calls f for each paragraph of a control file.
@@ -219,8 +222,58 @@ func (r *reader) overrides(text string) {
 		if err != nil {
 			continue
 		}
-		r.override[r.Canonical(strings.Clone(f[3]))] = override{
+		r.override[r.merged.canonical(strings.Clone(f[3]))] = override{
 			strings.Clone(strings.TrimPrefix(f[0], "#")), strings.Clone(strings.TrimPrefix(f[1], "#")), uint32(mode),
 		}
 	}
+}
+
+// alternatives reads the links that update-alternatives makes: a file for each
+// name, with the mode, the link, pairs of a further name and its link up to an
+// empty line, and then for each choice its path, its priority, and a path for
+// each of the further names. A link leads to /etc/alternatives/NAME, and that
+// one to a choice.
+func (r *reader) alternatives() {
+	const dir = dpkgDir + "/alternatives"
+	list, err := fs.ReadDir(r.fsys, dir)
+	if err != nil || len(list) == 0 {
+		return
+	}
+	id, ok := r.addPackage(Package{Manager: "dpkg", Name: "update-alternatives"})
+	if !ok {
+		return
+	}
+	link := func(p, to string) {
+		r.addFile(p, entry{pkg: id, flags: flagOptional, alg: algSHA1, sum: targetSum(to)})
+	}
+	for _, d := range list {
+		lines := strings.Split(string(r.file(dir+"/"+d.Name())), "\n")
+		if len(lines) < 3 {
+			continue
+		}
+		names, links := []string{d.Name()}, []string{lines[1]}
+		i := 2
+		for ; i+1 < len(lines) && lines[i] != ""; i += 2 {
+			names, links = append(names, lines[i]), append(links, lines[i+1])
+		}
+		for n, name := range names {
+			link(links[n], "/etc/alternatives/"+name)
+		}
+		// A choice: its path, the priority, a path for each further name.
+		for i++; i+len(names) < len(lines) && lines[i] != ""; i += len(names) + 1 {
+			link("/etc/alternatives/"+names[0], lines[i])
+			for n, name := range names[1:] {
+				if to := lines[i+2+n]; to != "" {
+					link("/etc/alternatives/"+name, to)
+				}
+			}
+		}
+	}
+}
+
+// targetSum is the digest of where a link leads.
+func targetSum(to string) (sum [32]byte) {
+	s := sha1.Sum([]byte(to))
+	copy(sum[:], s[:])
+	return sum
 }

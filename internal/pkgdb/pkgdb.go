@@ -46,11 +46,13 @@ type Package struct {
 // A File is a file as a package installed it.
 type File struct {
 	Package *Package
-	// Digest is algorithm:hex of the content, of a link that of its target.
-	// Empty: the database has none.
+	// Digest is algorithm:hex of the content, of a link that of its target
+	// (sha1). Empty: the database has none.
 	Digest string
 	// Config tells that it is a configuration file, which an operator may change.
 	Config bool
+	// Optional tells that it need not be there.
+	Optional bool
 	// Mode has the permission bits where HasMode is set, with the owner in UID
 	// and GID or, in Owner and Group, by name.
 	Mode         uint32
@@ -70,7 +72,7 @@ type DB struct {
 	packages []Package
 	files    map[string]int32 // the first entry of a path
 	entries  []entry
-	merged   []string // directories below the root that are links into usr
+	merged   merged
 	diverted map[string]diversion
 	override map[string]override
 }
@@ -91,6 +93,7 @@ type entry struct {
 const (
 	flagConfig = 1 << iota
 	flagMode
+	flagOptional
 )
 
 // The algorithms of digests, with their length in bytes.
@@ -118,11 +121,7 @@ type override struct {
 // is no error.
 func Read(fsys fs.FS, want func(path string) bool) *DB {
 	db := &DB{files: map[string]int32{}, diverted: map[string]diversion{}, override: map[string]override{}}
-	for _, d := range [...]string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
-		if to, err := fs.ReadLink(fsys, d); err == nil && path.Clean("/"+to) == "/usr/"+d {
-			db.merged = append(db.merged, "/"+d)
-		}
-	}
+	db.merged = mergedBelow(fsys)
 	r := &reader{DB: db, fsys: fsys, want: want, seen: map[string]bool{}}
 	if r.want == nil {
 		r.want = func(string) bool { return true }
@@ -141,10 +140,26 @@ func Read(fsys fs.FS, want func(path string) bool) *DB {
 // Packages returns how many packages are installed.
 func (db *DB) Packages() int { return len(db.packages) }
 
-// Canonical is the path by which the kernel knows a file: where /bin is a link
-// to /usr/bin, as on most hosts today, packages still say /bin.
-func (db *DB) Canonical(p string) string {
-	for _, d := range db.merged {
+// merged are the directories below the root that are links into usr.
+type merged []string
+
+func mergedBelow(fsys fs.FS) merged {
+	var out merged
+	for _, d := range [...]string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
+		if to, err := fs.ReadLink(fsys, d); err == nil && path.Clean("/"+to) == "/usr/"+d {
+			out = append(out, "/"+d)
+		}
+	}
+	return out
+}
+
+// Canonical returns a function that gives the path by which the kernel knows a
+// file: where /bin is a link to /usr/bin, as on most hosts today, packages and
+// people still say /bin.
+func Canonical(fsys fs.FS) func(string) string { return mergedBelow(fsys).canonical }
+
+func (m merged) canonical(p string) string {
+	for _, d := range m {
 		if rest, ok := strings.CutPrefix(p, d); ok && (rest == "" || rest[0] == '/') {
 			return "/usr" + p
 		}
@@ -155,12 +170,12 @@ func (db *DB) Canonical(p string) string {
 // Owners returns what packages say of a path, those that know its content
 // first. Nothing means that no package has it, or that it was not wanted.
 func (db *DB) Owners(p string) []File {
-	p = db.Canonical(p)
+	p = db.merged.canonical(p)
 	var out []File
 	i, ok := db.files[p]
 	for n := 0; ok && i >= 0 && n < len(db.entries); n++ {
 		e := &db.entries[i]
-		f := File{Package: &db.packages[e.pkg], Config: e.flags&flagConfig != 0}
+		f := File{Package: &db.packages[e.pkg], Config: e.flags&flagConfig != 0, Optional: e.flags&flagOptional != 0}
 		if a := algorithms[e.alg]; a.size > 0 {
 			f.Digest = fmt.Sprintf("%s:%x", a.name, e.sum[:a.size])
 		}
@@ -265,7 +280,7 @@ func (r *reader) addPackage(p Package) (int32, bool) {
 
 // addFile notes a file of a package, by its path on the host.
 func (r *reader) addFile(p string, e entry) {
-	p = r.Canonical(p)
+	p = r.merged.canonical(p)
 	if !strings.HasPrefix(p, "/") || path.Clean(p) != p || !r.want(p) {
 		return
 	}

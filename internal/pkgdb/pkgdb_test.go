@@ -1,6 +1,7 @@
 package pkgdb
 
 import (
+	"crypto/sha1"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -51,9 +52,11 @@ func describe(db *DB, p string) string {
 	return strings.Join(out, "; ")
 }
 
+func sum(to string) string { return fmt.Sprintf("%x", sha1.Sum([]byte(to))) }
+
 func TestDpkg(t *testing.T) {
 	db := Read(host(t, "testdata/debian.txtar"), nil)
-	if !slices.Equal(db.Managers, []string{"dpkg"}) || len(db.Problems) > 0 || db.Packages() != 5 {
+	if !slices.Equal(db.Managers, []string{"dpkg"}) || len(db.Problems) > 0 || db.Packages() != 6 {
 		t.Errorf("managers %v, problems %v, %d packages", db.Managers, db.Problems, db.Packages())
 	}
 	for p, want := range map[string]string{
@@ -75,6 +78,10 @@ func TestDpkg(t *testing.T) {
 		"/usr/bin/taken.real":    "perl 5.36 md5:55555555555555555555555555555555 2755 0:0 1000:1000",
 		"/usr/bin/moved":         "perl-base 5.36-1",
 		"/x":                     "",
+		"/usr/bin/awk":           "update-alternatives  sha1:" + sum("/etc/alternatives/awk"),
+		"/usr/bin/nawk":          "update-alternatives  sha1:" + sum("/etc/alternatives/nawk"),
+		"/etc/alternatives/awk":  "update-alternatives  sha1:" + sum("/usr/bin/mawk") + "; update-alternatives  sha1:" + sum("/usr/bin/gawk"),
+		"/etc/alternatives/nawk": "update-alternatives  sha1:" + sum("/usr/bin/mawk"),
 		"relative":               "",
 	} {
 		if got := describe(db, p); got != want {
@@ -151,21 +158,22 @@ func FuzzRead(f *testing.F) {
 			return nil
 		}
 		f.Add(get("var/lib/dpkg/status"), get("var/lib/dpkg/info/bash.list"), get("var/lib/dpkg/info/bash.md5sums"),
-			get("var/lib/dpkg/diversions"), get("var/lib/dpkg/statoverride"), get("lib/apk/db/installed"))
+			get("var/lib/dpkg/diversions"), get("var/lib/dpkg/statoverride"), get("lib/apk/db/installed"), get("var/lib/dpkg/alternatives/awk"))
 	}
 	f.Add([]byte("Package: bash\nStatus: a b installed\nConffiles:\n \n x\n"), []byte("//\n/\n/a\n/a\n"), []byte("  \n"), []byte("/a\n/b\n:\n"), []byte("a b 7777 /a\n"),
-		[]byte("P:x\nF:\nR:\nZ:Q1\nF:a\nR:b\na:::\nM:1:2\n"))
-	f.Fuzz(func(t *testing.T, status, list, sums, diversions, overrides, installed []byte) {
+		[]byte("P:x\nF:\nR:\nZ:Q1\nF:a\nR:b\na:::\nM:1:2\n"), []byte("a\n/b\nc\n\n/d\n"))
+	f.Fuzz(func(t *testing.T, status, list, sums, diversions, overrides, installed, choices []byte) {
 		file := func(data []byte) *fstest.MapFile { return &fstest.MapFile{Data: data, Mode: 0o644} }
 		db := Read(fstest.MapFS{
 			"var/lib/dpkg/status": file(status), "var/lib/dpkg/info/bash.list": file(list), "var/lib/dpkg/info/bash.md5sums": file(sums),
 			"var/lib/dpkg/diversions": file(diversions), "var/lib/dpkg/statoverride": file(overrides), "lib/apk/db/installed": file(installed),
+			"var/lib/dpkg/alternatives/awk": file(choices),
 		}, nil)
-		packages := strings.Count(string(status), "\n\n") + strings.Count(string(status), "\n\r\n") + strings.Count(string(installed), "\n\n") + strings.Count(string(installed), "\n\r\n") + 2
+		packages := strings.Count(string(status), "\n\n") + strings.Count(string(status), "\n\r\n") + strings.Count(string(installed), "\n\n") + strings.Count(string(installed), "\n\r\n") + 3
 		if db.Packages() > packages+strings.Count(string(status)+string(installed), "\r") {
 			t.Errorf("%d packages", db.Packages())
 		}
-		if len(db.entries) > db.Packages()*(strings.Count(string(list), "\n")+1)+strings.Count(string(installed), "\n")+1 {
+		if len(db.entries) > db.Packages()*(strings.Count(string(list), "\n")+1)+strings.Count(string(installed), "\n")+1+strings.Count(string(choices), "\n")+1 {
 			t.Errorf("%d entries", len(db.entries))
 		}
 		n := 0

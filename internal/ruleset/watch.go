@@ -489,3 +489,59 @@ func (l *loader) allowedBy(d *ruleDef, t text) (string, bool) {
 	}
 	return ast.Print(n), true
 }
+
+// WatchedPaths returns what the rules of the set watch, as globs of the
+// language, sorted: the paths of watches, and those that a rule about any
+// change of a file (fim.write.file.path) lists.
+func (s *Set) WatchedPaths() []string {
+	var out []string
+	for _, r := range s.rules {
+		if r.Watch != nil {
+			out = append(out, r.Watch.Globs()...)
+			continue
+		}
+		for _, t := range s.Text(r) {
+			if !strings.Contains(t, fimPrefix) {
+				continue
+			}
+			if n, _ := parse.Expression(t); n != nil {
+				out = append(out, listed(s.expanded(n, 0))...)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// listed are the paths that a condition asks for.
+func listed(n ast.Node) []string {
+	b, ok := n.(*ast.Binary)
+	if !ok {
+		return nil
+	}
+	switch b.Op {
+	case ast.And, ast.Or:
+		return append(listed(b.Left), listed(b.Right)...)
+	case ast.In, ast.Eq, ast.Match:
+	default:
+		return nil
+	}
+	if name, _ := identName(b.Left); name != fimPrefix+"path" {
+		return nil
+	}
+	items := []ast.Node{b.Right}
+	if l, isList := b.Right.(*ast.List); isList {
+		items = l.Items
+	}
+	var out []string
+	for _, it := range items {
+		s, isString := it.(*ast.String)
+		if !isString || s.Kind == ast.Regexp || s.Kind == ast.Plain && b.Op != ast.Match && strings.Contains(s.Value, "*") {
+			continue
+		}
+		if p := "/" + strings.TrimPrefix(s.Value, "/"); watchable(p) == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}

@@ -502,3 +502,28 @@ func TestWatchRandom(t *testing.T) {
 		t.Errorf("%d signals", fired)
 	}
 }
+
+// TestWatchedPaths holds that what rules watch is found whichever way they say
+// it.
+func TestWatchedPaths(t *testing.T) {
+	schema, err := ruleset.NewSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := clean(t, schema, `macros:
+  - {id: M, expression: '[ "/m/1", ~"/m/2/*" ]'}
+  - {id: BY, expression: 'process.file.path not in [ "/bin/a" ]'}
+rules:
+  - {id: a, expression: 'fim.write.file.path in [ "/b", ~"/a/*" ] && BY'}
+  - {id: b, expression: 'fim.write.file.path in M && (fim.write.file.path == "/c" || process.uid == 0)'}
+  - {id: c, expression: 'fim.write.file.path =~ "/d/**" && fim.write.file.path not in [ "/d/x" ]'}
+  - {id: d, expression: 'open.file.path == "/e"'}
+  - {id: e, expression: 'fim.write.file.name == "f"'}
+watch:
+  - {id: f, description: x, paths: [/w, /b], recursive: true}
+`)
+	want := "/a/* /b /b/** /c /d/** /m/1 /m/2/* /w /w/**"
+	if got := strings.Join(set.WatchedPaths(), " "); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
