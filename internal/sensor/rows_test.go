@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -349,4 +350,93 @@ func TestBudgetSees(t *testing.T) {
 	if err != nil || !maps.EqualFunc(got, budget, func(a, b map[string]uint32) bool { return maps.Equal(a, b) }) {
 		t.Errorf("%v, %v", got, err)
 	}
+}
+
+// TestEachKind makes an event of each kind, all under one sensor that watches
+// everything: what a machine needs to show of a kernel.
+func TestEachKind(t *testing.T) {
+	w := startWatch(t, Config{Plan: everything(), NotSelf: true, DNSPorts: []uint16{53, 5335}, FlowInterval: 100 * time.Millisecond})
+	noteBudget(t, w.s)
+	type sub = struct {
+		name string
+		f    func(*testing.T, *watch)
+	}
+	net := func(f func(*testing.T, *watch, uint32)) func(*testing.T, *watch) {
+		keep := t
+		return func(t *testing.T, w *watch) { inNet(t, keep, func(netns uint32) { f(t, w, netns) }) }
+	}
+	subs := []sub{
+		{"open", testOpen},
+		{"unlink", testUnlink},
+		{"rmdir", testRmdir},
+		{"mkdir", testMkdir},
+		{"rename", testRename},
+		{"chmod", testChmod},
+		{"chown", testChown},
+		{"link", testLink},
+		{"symlink", testSymlink},
+		{"connect", testConnect},
+		{"bind", testBind},
+		{"accept", testAccept},
+		{"exec", testExec},
+		{"fork", testFork},
+		{"exit", testExit},
+		{"ids", testIDs},
+		{"cgroup", testCgroup},
+		{"chdir", testChdir},
+		{"xattr", testXattr},
+		{"utimes", testUtimes},
+		{"splice", testSplice},
+		{"mount", testMount},
+		{"capset", testCapset},
+	}
+	if !before515() {
+		subs = append(subs,
+			sub{"io_uring", testUring},
+			sub{"ptrace", testPtrace},
+			sub{"signal", testSignal},
+			sub{"prctl", testPrctl},
+			sub{"setrlimit", testSetrlimit},
+			sub{"unshare", testUnshare},
+			sub{"memory", testMemory},
+			sub{"bpf", testBPF},
+			sub{"module", testModule},
+			sub{"sysctl", testSysctl},
+			sub{"dns", net(testDNSUDP)},
+			sub{"failed dns", net(testDNSUnknown)},
+			sub{"imds", net(testIMDS)},
+			sub{"sockets and flows", net(testSomeSocket)},
+		)
+	}
+	for _, s := range subs {
+		t.Run(s.name, func(t *testing.T) {
+			w.t = t
+			s.f(t, w)
+		})
+	}
+	w.t = t
+	w.stop()
+	st, err := w.s.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSums(t, st)
+}
+
+// testSomeSocket makes a socket, sets an option of it and sends through it.
+func testSomeSocket(t *testing.T, w *watch, netns uint32) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Sendto(fd, []byte("x"), 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	w.event(event.KindSocket, func(e *event.Event) bool { return e.Socket.Retval == int64(fd) })
+	w.event(event.KindSetsockopt, func(e *event.Event) bool { return e.Setsockopt.Optname == unix.SO_PRIORITY })
+	w.event(event.KindNetworkFlowMonitor, func(e *event.Event) bool { return e.NetworkFlowMonitor.DeviceNetns == netns })
 }

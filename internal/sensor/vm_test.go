@@ -3,7 +3,6 @@
 package sensor
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -28,11 +27,13 @@ var machines = []struct {
 	{"6.1", "arm64", Tracepoint, false},
 }
 
-// kindTests are the tests that make an event of each kind.
-var kindTests = []string{"TestKinds", "TestKernKinds", "TestPackets", "TestSockets", "TestFlows"}
+// oneOfEach is what runs everywhere.
+var oneOfEach = []string{"TestEachKind"}
 
-// fullTests are what else depends on how programs are attached.
-var fullTests = []string{"TestAttack", "TestProbe", "TestFilter", "TestEvasion"}
+// inFull is what runs where all variants do.
+var inFull = []string{
+	"TestKinds", "TestKernKinds", "TestPackets", "TestSockets", "TestFlows", "TestAttack", "TestProbe", "TestEvasion",
+}
 
 // TestMachine runs tests in virtual machines with a distribution's kernels. The
 // same works for the other mode and other kernels:
@@ -51,17 +52,14 @@ func TestMachine(t *testing.T) {
 			cfg := vm.Config{
 				Kernel: m.kernel, Arch: m.arch, Env: []string{"CLEW_SENSOR_MODE=" + string(m.mode), rowEnv + "=1"}, Append: "no_timer_check",
 			}
-			tests := kindTests
-			var args []string
+			tests := oneOfEach
 			if m.full {
-				tests = append(slices.Clone(kindTests), fullTests...)
-			} else {
-				args = append(args, "-test.short")
+				tests = inFull
 			}
 			withModule(t, &cfg)
-			out := vm.TestPackage(t, cfg, ".", append(args, "-test.run=^("+strings.Join(tests, "|")+")$")...)
+			out := vm.TestPackage(t, cfg, ".", "-test.run=^("+strings.Join(tests, "|")+")$")
 			for _, name := range tests {
-				if !strings.Contains(out, "--- PASS: "+name+" ") && !oldSkips(m.kernel, name, out) {
+				if !strings.Contains(out, "--- PASS: "+name+" ") {
 					t.Errorf("%s did not pass in the machine", name)
 				}
 			}
@@ -79,19 +77,9 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-// oldSkips tells whether a test was skipped because it is about what the oldest
-// kernel has not.
-func oldSkips(kernel, name, out string) bool {
-	return kernel == "5.10" && strings.Contains(out, "--- SKIP: "+name+" ")
-}
-
-// withModule puts a module of the machine's kernel into it. The newest kernels
-// have theirs compressed, and the tests load what they find as it is.
+// withModule puts a module of the machine's kernel into it.
 func withModule(t *testing.T, cfg *vm.Config) {
 	t.Helper()
-	if cfg.Kernel == "newest" {
-		return
-	}
 	module, err := vm.Module(t.Context(), vm.FindConfig{Name: cfg.Kernel, Arch: cfg.Arch}, "dummy")
 	if err != nil {
 		// The machine says so, too, where it cannot run at all.

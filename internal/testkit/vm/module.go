@@ -2,7 +2,6 @@ package vm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,7 +11,7 @@ import (
 
 // Module returns the path of a module of a kernel that Find knows by a name,
 // as in "dummy": from the cache, or out of the kernel's package, which is
-// fetched for it. Only modules that are not compressed are found.
+// fetched for it. It is not compressed there.
 func Module(ctx context.Context, cfg FindConfig, name string) (string, error) {
 	k, err := Find(ctx, cfg)
 	if err != nil {
@@ -62,8 +61,11 @@ func fetchModule(ctx context.Context, cfg FindConfig, release, pkgArch, path str
 	if err != nil {
 		return err
 	}
-	if _, err := a.run(ctx, "apt-get", "download", "linux-image-"+release); err != nil {
-		return err
+	// Since Debian 14 modules are in a package of their own.
+	if _, err := a.run(ctx, "apt-get", "download", "linux-modules-"+release); err != nil {
+		if _, err := a.run(ctx, "apt-get", "download", "linux-image-"+release); err != nil {
+			return err
+		}
 	}
 	debs, err := filepath.Glob(filepath.Join(a.dir, "archives", "*.deb"))
 	if err != nil {
@@ -75,21 +77,35 @@ func fetchModule(ctx context.Context, cfg FindConfig, release, pkgArch, path str
 			return fmt.Errorf("unpack %s: %w%s", filepath.Base(deb), err, tail(out))
 		}
 	}
-	found := errors.New("found")
-	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() != filepath.Base(path) {
+	found := false
+	err = filepath.WalkDir(root, func(name string, _ fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
+		case filepath.Base(name) == filepath.Base(path):
+			found = true
+			return os.Rename(name, path)
+		case filepath.Base(name) == filepath.Base(path)+".xz":
+			found = true
+			return unxz(ctx, name, path)
 		}
-		if err := os.Rename(name, path); err != nil {
-			return err
-		}
-		return found
-	})
-	switch {
-	case errors.Is(err, found):
 		return nil
-	case err != nil:
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("the package holds no %s", filepath.Base(path))
+	}
+	return err
+}
+
+// unxz unpacks a module, as the newest kernels have theirs.
+func unxz(ctx context.Context, from, to string) error {
+	out, err := exec.CommandContext(ctx, "xz", "--decompress", "--stdout", from).Output()
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", filepath.Base(from), err)
+	}
+	tmp := from + ".ko"
+	if err := os.WriteFile(tmp, out, 0o644); err != nil {
 		return err
 	}
-	return fmt.Errorf("the package holds no %s", filepath.Base(path))
+	return os.Rename(tmp, to)
 }
