@@ -150,21 +150,31 @@ func benchmarkRules(b *testing.B, write func(int) string) {
 		runtime.GC() // what loading left behind is not the events' cost
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
 			var out []ruleset.Match
-			i, matches := 0, 0
+			i, before := 0, matched(set)
 			b.ReportAllocs()
 			start := cpuTime()
 			for b.Loop() {
 				out = set.Eval(events[i], out[:0])
-				matches += len(out)
 				if i++; i == len(events) {
 					i = 0
 				}
 			}
 			// On a machine that others use the clock says little.
 			b.ReportMetric(float64(cpuTime()-start)/float64(b.N), "cpu-ns/op")
-			b.ReportMetric(float64(matches)/float64(b.N), "matches/op")
+			b.ReportMetric(float64(matched(set)-before)/float64(b.N), "matches/op")
 		})
 	}
+}
+
+// matched is how often conditions held so far, whether or not a signal came of
+// it.
+func matched(set *ruleset.Set) (n uint64) {
+	for _, r := range set.Rules() {
+		for _, c := range set.Conditions(r) {
+			n += c.Matched
+		}
+	}
+	return n
 }
 
 // cpuTime is what the process has used of processors so far.
