@@ -17,7 +17,7 @@ import (
 
 // Operations are what a watch can look for, in the order of their conditions.
 // A watch that names none looks for all of them.
-var Operations = []string{"create", "write", "rename", "delete", "link", "mode", "owner", "attributes", "times", "mount"}
+var Operations = []string{"create", "write", "rename", "delete", "link", "mode", "owner", "attributes", "times", "mount", "splice"}
 
 // Watch is what a rule with watch says of files. The slices belong to the set
 // and must not be changed.
@@ -286,7 +286,6 @@ var watchChanges = []change{
 	{operation: "create", kind: "open", fields: []string{"open.file.path"}, flags: "O_CREAT"},
 	{operation: "write", kind: "open", fields: []string{"open.file.path"}, flags: "O_WRONLY|O_RDWR|O_APPEND|O_TRUNC"},
 	{operation: "create", kind: "mkdir", fields: []string{"mkdir.file.path"}},
-	{operation: "write", kind: "splice", fields: []string{"splice.file.path"}, cond: "splice.pipe_exit_flag & PIPE_BUF_FLAG_CAN_MERGE > 0", named: true},
 	{operation: "rename", kind: "rename", fields: []string{"rename.file.path", "rename.file.destination.path"}, up: true},
 	{operation: "delete", kind: "unlink", fields: []string{"unlink.file.path"}},
 	{operation: "delete", kind: "rmdir", fields: []string{"rmdir.file.path"}},
@@ -299,6 +298,7 @@ var watchChanges = []change{
 	{operation: "times", kind: "utimes", fields: []string{"utimes.file.path"}},
 	{operation: "mount", kind: "mount", fields: []string{"mount.mountpoint.path"}},
 	{operation: "mount", kind: "umount", fields: []string{"umount.mountpoint.path"}},
+	{operation: "splice", kind: "splice", fields: []string{"splice.file.path"}, cond: "splice.pipe_exit_flag & PIPE_BUF_FLAG_CAN_MERGE > 0", named: true},
 }
 
 // expandWatch writes the conditions of a rule with watch: SECL, one text for

@@ -68,7 +68,7 @@ var deeds = []deed{
 }
 
 // splice is the one that is looked for only where the file's name is known.
-var splice = deed{"write", "splice", `"splice.file.path":%q,"splice.pipe_exit_flag":16,"splice.retval":1`}
+var splice = deed{"splice", "splice", `"splice.file.path":%q,"splice.pipe_exit_flag":16,"splice.retval":1`}
 
 // harmless are what looks alike and changes nothing.
 var harmless = []deed{
