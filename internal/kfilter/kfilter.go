@@ -70,6 +70,9 @@ func (p *Plan) Fit() {
 	total := 0
 	for k := range p.Kinds {
 		kind := &p.Kinds[k]
+		if !fileNames(event.Kind(k)) {
+			continue
+		}
 		if slices.ContainsFunc(kind.Names, func(n string) bool { return len(n) > MaxNameLen }) {
 			*kind = Kind{Mode: All}
 		}
@@ -79,7 +82,7 @@ func (p *Plan) Fit() {
 		return
 	}
 	for k := range p.Kinds {
-		if len(p.Kinds[k].Names) > 0 {
+		if len(p.Kinds[k].Names) > 0 && fileNames(event.Kind(k)) {
 			p.Kinds[k] = Kind{Mode: All}
 		}
 	}

@@ -194,6 +194,11 @@ func (t *Table) Apply(ev *event.Event) {
 		if c := ev.Capset; c != nil {
 			ev.Proc.CapEffective, ev.Proc.CapPermitted = c.CapEffective, c.CapPermitted
 		}
+	case event.KindCapabilities:
+		if c := ev.Capabilities; c != nil {
+			ev.Proc.CapsAttempted |= c.Attempted
+			ev.Proc.CapsUsed |= c.Used
+		}
 	}
 	ev.ProcID = ev.Proc.ID
 	if target := ev.Target(); target != nil {
@@ -261,6 +266,7 @@ func (t *Table) fork(ev *event.Event) {
 	c.PID, c.TID, c.PPID, c.StartNS, c.NSPID = said.PID, said.TID, parent.PID, said.StartNS, said.NSPID
 	c.CreatedAt = t.created(&said, ev)
 	c.ExecTime = 0
+	c.CapsAttempted, c.CapsUsed = 0, 0
 	c.IsExec, c.IsThread, c.Source = false, true, SourceRuntime
 	if said.Comm != "" {
 		c.Comm = said.Comm

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,6 +157,8 @@ func trampolineHooks() []hook {
 			hooks = append(hooks, hook{object: h.object, prog: p, kinds: h.kinds})
 		}
 	}
+	// Since v6.11.
+	hooks = append(hooks, hook{object: "net_tr", prog: "tr_bind_socket", kinds: kinds{procRecKindREC_BIND}, optional: true})
 	hooks = append(hooks, fsmetaTrampolineHooks()...)
 	hooks = append(hooks, kernTrampolineHooks()...)
 	return hooks
@@ -168,6 +171,8 @@ var sockoptTracepointHooks = []hook{
 
 var sockoptTrampolineHooks = []hook{
 	{object: "sockopt_tr", prog: "tr_socket", kinds: kinds{procRecKindREC_SOCKET}},
+	// Since v5.19.
+	{object: "sockopt_tr", prog: "tr_socket_file", kinds: kinds{procRecKindREC_SOCKET}, optional: true},
 	{object: "sockopt_tr", prog: "tr_setsockopt", kinds: kinds{procRecKindREC_SETSOCKOPT}},
 }
 
@@ -182,9 +187,9 @@ var packetHooks = []hook{
 // hooksFor lists the hooks of a mode.
 func hooksFor(mode Mode) []hook {
 	if mode == Trampoline {
-		return append(append(trampolineHooks(), sockoptTrampolineHooks...), packetHooks...)
+		return slices.Concat(trampolineHooks(), sockoptTrampolineHooks, packetHooks, moreHooks(mode))
 	}
-	return append(append(tracepointHooks(), sockoptTracepointHooks...), packetHooks...)
+	return slices.Concat(tracepointHooks(), sockoptTracepointHooks, packetHooks, moreHooks(mode))
 }
 
 func (h *hook) wanted(p *kernelPlan) bool {
@@ -230,14 +235,7 @@ func (t *tracefs) Close() error { return unix.Close(t.fd) }
 
 // id of a tracepoint, os.ErrNotExist if the kernel does not have it.
 func (t *tracefs) id(group, name string) (uint64, error) {
-	p := filepath.Join(group, name, "id")
-	fd, err := unix.Openat(t.fd, p, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
-	}
-	f := os.NewFile(uintptr(fd), p)
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 32))
+	b, err := t.read(filepath.Join(group, name, "id"), 32)
 	if err != nil {
 		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
 	}
@@ -246,6 +244,17 @@ func (t *tracefs) id(group, name string) (uint64, error) {
 		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
 	}
 	return id, nil
+}
+
+// read reads a small file of a tracepoint.
+func (t *tracefs) read(path string, limit int64) ([]byte, error) {
+	fd, err := unix.Openat(t.fd, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
 }
 
 // perfLink is a program on a tracepoint.

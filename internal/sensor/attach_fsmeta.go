@@ -173,8 +173,8 @@ var notes = map[Mode]map[event.Kind]string{
 	Trampoline: {
 		event.KindChdir:      "changes that were refused are not seen",
 		event.KindMount:      "fsmount, open_tree and move_mount by 32-bit system calls are not seen",
-		event.KindSocket:     "io_uring is not seen",
 		event.KindSetsockopt: "io_uring is not seen",
+		event.KindOndemand:   "system calls of 32-bit callers and of io_uring are not seen",
 	},
 	Tracepoint: {
 		event.KindMount:       "where nothing was mounted, paths come from the caller's memory; 32-bit system calls are not seen",
@@ -182,6 +182,8 @@ var notes = map[Mode]map[event.Kind]string{
 		event.KindSetxattr:    "paths and names come from the caller's memory; 32-bit system calls and io_uring are not seen",
 		event.KindRemovexattr: "paths and names come from the caller's memory; 32-bit system calls are not seen",
 		event.KindUtimes:      "paths come from the caller's memory; 32-bit system calls are not seen",
+		event.KindSELinux:     "what was written comes from the caller's memory; 32-bit system calls and io_uring are not seen",
+		event.KindOndemand:    "of functions only system calls; 32-bit callers and io_uring are not seen",
 		event.KindChdir:       "32-bit system calls are not seen",
 	},
 }

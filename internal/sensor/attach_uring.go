@@ -13,12 +13,13 @@ import (
 // make no system call. Trampolines see them anyway. Of the programs for one
 // place the one is used whose arguments this kernel's tracepoint has.
 func uringHooks() (hooks []hook) {
-	files := kinds{
+	seen := kinds{
 		procRecKindREC_OPEN, procRecKindREC_UNLINK, procRecKindREC_RMDIR, procRecKindREC_RENAME,
 		procRecKindREC_MKDIR, procRecKindREC_LINK, procRecKindREC_SYMLINK,
+		procRecKindREC_CONNECT, procRecKindREC_BIND, procRecKindREC_ACCEPT, procRecKindREC_SOCKET,
 	}
 	for _, prog := range []string{"on_submit_req", "on_submit_sqe", "on_complete", "on_complete_args"} {
-		hooks = append(hooks, hook{object: "uring", prog: prog, kinds: files, optional: true})
+		hooks = append(hooks, hook{object: "uring", prog: prog, kinds: seen, optional: true})
 	}
 	return hooks
 }
@@ -62,6 +63,7 @@ func uringFits(types *btf.Spec, prog string, p *ebpf.ProgramSpec) bool {
 var byUring = map[event.Kind]bool{
 	event.KindOpen: true, event.KindUnlink: true, event.KindRmdir: true, event.KindRename: true,
 	event.KindMkdir: true, event.KindLink: true, event.KindSymlink: true,
+	event.KindConnect: true, event.KindBind: true, event.KindAccept: true, event.KindSocket: true,
 }
 
 // uringDoes are the kinds that io_uring has a request for, on some kernel

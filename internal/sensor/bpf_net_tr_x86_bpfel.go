@@ -16,21 +16,22 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	net_trMapBulk         = "bulk"
-	net_trMapCounters     = "counters"
-	net_trMapCritical     = "critical"
-	net_trMapHeld         = "held"
-	net_trMapNames        = "names"
-	net_trMapPending      = "pending"
-	net_trMapPendingIds   = "pending_ids"
-	net_trMapPlan         = "plan"
-	net_trMapScratch      = "scratch"
-	net_trMapSelf         = "self"
-	net_trProgTrAccept    = "tr_accept"
-	net_trProgTrBind      = "tr_bind"
-	net_trProgTrConnect   = "tr_connect"
-	net_trVarCfgAgentTgid = "cfg_agent_tgid"
-	net_trVarCfgWakeBytes = "cfg_wake_bytes"
+	net_trMapBulk          = "bulk"
+	net_trMapCounters      = "counters"
+	net_trMapCritical      = "critical"
+	net_trMapHeld          = "held"
+	net_trMapNames         = "names"
+	net_trMapPending       = "pending"
+	net_trMapPendingIds    = "pending_ids"
+	net_trMapPlan          = "plan"
+	net_trMapScratch       = "scratch"
+	net_trMapSelf          = "self"
+	net_trProgTrAccept     = "tr_accept"
+	net_trProgTrBind       = "tr_bind"
+	net_trProgTrBindSocket = "tr_bind_socket"
+	net_trProgTrConnect    = "tr_connect"
+	net_trVarCfgAgentTgid  = "cfg_agent_tgid"
+	net_trVarCfgWakeBytes  = "cfg_wake_bytes"
 )
 
 // loadNet_tr returns the embedded CollectionSpec for net_tr.
@@ -75,9 +76,10 @@ type net_trSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type net_trProgramSpecs struct {
-	TrAccept  *ebpf.ProgramSpec `ebpf:"tr_accept"`
-	TrBind    *ebpf.ProgramSpec `ebpf:"tr_bind"`
-	TrConnect *ebpf.ProgramSpec `ebpf:"tr_connect"`
+	TrAccept     *ebpf.ProgramSpec `ebpf:"tr_accept"`
+	TrBind       *ebpf.ProgramSpec `ebpf:"tr_bind"`
+	TrBindSocket *ebpf.ProgramSpec `ebpf:"tr_bind_socket"`
+	TrConnect    *ebpf.ProgramSpec `ebpf:"tr_connect"`
 }
 
 // net_trMapSpecs contains maps before they are loaded into the kernel.
@@ -163,15 +165,17 @@ type net_trVariables struct {
 //
 // It can be passed to loadNet_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type net_trPrograms struct {
-	TrAccept  *ebpf.Program `ebpf:"tr_accept"`
-	TrBind    *ebpf.Program `ebpf:"tr_bind"`
-	TrConnect *ebpf.Program `ebpf:"tr_connect"`
+	TrAccept     *ebpf.Program `ebpf:"tr_accept"`
+	TrBind       *ebpf.Program `ebpf:"tr_bind"`
+	TrBindSocket *ebpf.Program `ebpf:"tr_bind_socket"`
+	TrConnect    *ebpf.Program `ebpf:"tr_connect"`
 }
 
 func (p *net_trPrograms) Close() error {
 	return _Net_trClose(
 		p.TrAccept,
 		p.TrBind,
+		p.TrBindSocket,
 		p.TrConnect,
 	)
 }

@@ -282,6 +282,7 @@ const (
 	procRecKindREC_IMDS          procRecKind = 44
 	procRecKindREC_PACKET        procRecKind = 45
 	procRecKindREC_FLOWS         procRecKind = 46
+	procRecKindREC_ONDEMAND      procRecKind = 47
 	procRecKindREC_KINDS         procRecKind = 64
 )
 

@@ -29,6 +29,7 @@ const (
 	sockopt_trMapSockoptTypes  = "sockopt_types"
 	sockopt_trProgTrSetsockopt = "tr_setsockopt"
 	sockopt_trProgTrSocket     = "tr_socket"
+	sockopt_trProgTrSocketFile = "tr_socket_file"
 	sockopt_trVarCfgAgentTgid  = "cfg_agent_tgid"
 	sockopt_trVarCfgWakeBytes  = "cfg_wake_bytes"
 )
@@ -77,6 +78,7 @@ type sockopt_trSpecs struct {
 type sockopt_trProgramSpecs struct {
 	TrSetsockopt *ebpf.ProgramSpec `ebpf:"tr_setsockopt"`
 	TrSocket     *ebpf.ProgramSpec `ebpf:"tr_socket"`
+	TrSocketFile *ebpf.ProgramSpec `ebpf:"tr_socket_file"`
 }
 
 // sockopt_trMapSpecs contains maps before they are loaded into the kernel.
@@ -167,12 +169,14 @@ type sockopt_trVariables struct {
 type sockopt_trPrograms struct {
 	TrSetsockopt *ebpf.Program `ebpf:"tr_setsockopt"`
 	TrSocket     *ebpf.Program `ebpf:"tr_socket"`
+	TrSocketFile *ebpf.Program `ebpf:"tr_socket_file"`
 }
 
 func (p *sockopt_trPrograms) Close() error {
 	return _Sockopt_trClose(
 		p.TrSetsockopt,
 		p.TrSocket,
+		p.TrSocketFile,
 	)
 }
 

@@ -27,6 +27,7 @@ const (
 	uringMapRequests        = "requests"
 	uringMapScratch         = "scratch"
 	uringMapSelf            = "self"
+	uringMapSockoptTypes    = "sockopt_types"
 	uringProgOnComplete     = "on_complete"
 	uringProgOnCompleteArgs = "on_complete_args"
 	uringProgOnSubmitReq    = "on_submit_req"
@@ -87,17 +88,18 @@ type uringProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uringMapSpecs struct {
-	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
-	Counters   *ebpf.MapSpec `ebpf:"counters"`
-	Critical   *ebpf.MapSpec `ebpf:"critical"`
-	Held       *ebpf.MapSpec `ebpf:"held"`
-	Names      *ebpf.MapSpec `ebpf:"names"`
-	Pending    *ebpf.MapSpec `ebpf:"pending"`
-	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
-	Plan       *ebpf.MapSpec `ebpf:"plan"`
-	Requests   *ebpf.MapSpec `ebpf:"requests"`
-	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
-	Self       *ebpf.MapSpec `ebpf:"self"`
+	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
+	Counters     *ebpf.MapSpec `ebpf:"counters"`
+	Critical     *ebpf.MapSpec `ebpf:"critical"`
+	Held         *ebpf.MapSpec `ebpf:"held"`
+	Names        *ebpf.MapSpec `ebpf:"names"`
+	Pending      *ebpf.MapSpec `ebpf:"pending"`
+	PendingIds   *ebpf.MapSpec `ebpf:"pending_ids"`
+	Plan         *ebpf.MapSpec `ebpf:"plan"`
+	Requests     *ebpf.MapSpec `ebpf:"requests"`
+	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
+	Self         *ebpf.MapSpec `ebpf:"self"`
+	SockoptTypes *ebpf.MapSpec `ebpf:"sockopt_types"`
 }
 
 // uringVariableSpecs contains global variables before they are loaded into the kernel.
@@ -128,17 +130,18 @@ func (o *uringObjects) Close() error {
 //
 // It can be passed to loadUringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uringMaps struct {
-	Bulk       *ebpf.Map `ebpf:"bulk"`
-	Counters   *ebpf.Map `ebpf:"counters"`
-	Critical   *ebpf.Map `ebpf:"critical"`
-	Held       *ebpf.Map `ebpf:"held"`
-	Names      *ebpf.Map `ebpf:"names"`
-	Pending    *ebpf.Map `ebpf:"pending"`
-	PendingIds *ebpf.Map `ebpf:"pending_ids"`
-	Plan       *ebpf.Map `ebpf:"plan"`
-	Requests   *ebpf.Map `ebpf:"requests"`
-	Scratch    *ebpf.Map `ebpf:"scratch"`
-	Self       *ebpf.Map `ebpf:"self"`
+	Bulk         *ebpf.Map `ebpf:"bulk"`
+	Counters     *ebpf.Map `ebpf:"counters"`
+	Critical     *ebpf.Map `ebpf:"critical"`
+	Held         *ebpf.Map `ebpf:"held"`
+	Names        *ebpf.Map `ebpf:"names"`
+	Pending      *ebpf.Map `ebpf:"pending"`
+	PendingIds   *ebpf.Map `ebpf:"pending_ids"`
+	Plan         *ebpf.Map `ebpf:"plan"`
+	Requests     *ebpf.Map `ebpf:"requests"`
+	Scratch      *ebpf.Map `ebpf:"scratch"`
+	Self         *ebpf.Map `ebpf:"self"`
+	SockoptTypes *ebpf.Map `ebpf:"sockopt_types"`
 }
 
 func (m *uringMaps) Close() error {
@@ -154,6 +157,7 @@ func (m *uringMaps) Close() error {
 		m.Requests,
 		m.Scratch,
 		m.Self,
+		m.SockoptTypes,
 	)
 }
 

@@ -293,6 +293,10 @@ func (d *decoder) decode(b []byte) (record, error) {
 	case procRecKindREC_PTRACE, procRecKindREC_SIGNAL, procRecKindREC_SETRLIMIT, procRecKindREC_PRCTL,
 		procRecKindREC_UNSHARE, procRecKindREC_MPROTECT:
 		ok = d.call(&rec, b)
+	case procRecKindREC_CAPABILITIES, procRecKindREC_SELINUX:
+		ok = d.call(&rec, b)
+	case procRecKindREC_ONDEMAND:
+		ok = d.hook(&rec, b)
 	case procRecKindREC_MMAP:
 		ok = d.mmap(&rec, b)
 	case procRecKindREC_BPF:

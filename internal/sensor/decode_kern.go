@@ -40,6 +40,11 @@ func (d *decoder) call(rec *record, b []byte) bool {
 		if r.A == prSetName {
 			ev.Prctl.NewName, ev.Prctl.IsNameTruncated = text, has(procRecCallFlagRC_NAME_CUT)
 		}
+	case procRecKindREC_CAPABILITIES:
+		ev = d.event(event.KindCapabilities, &r.Hdr)
+		ev.Capabilities = &event.Capabilities{Attempted: r.A, Used: r.B}
+	case procRecKindREC_SELINUX:
+		ev = d.selinux(r, text)
 	case procRecKindREC_UNSHARE:
 		ev = d.event(event.KindUnshare, &r.Hdr)
 		ev.Unshare = &event.Unshare{Flags: int64(r.A), Retval: ret}

@@ -49,6 +49,11 @@ v510 fsmeta_tp
 object packet -type rec_packet -type rec_packet_flag
 object sockopt_tp -type rec_socket -type rec_sockopt
 object sockopt_tr
+object caps_tp
+object caps_tr
+object selinux_tp -type selinux_file
+object selinux_tr
+object ondemand -type rec_hook
 object flow -type flow_key -type flow -type flow_owner -type flow_fate
 
 # The names of the maps, cut as the kernel cuts them: rules can leave out what

@@ -32,6 +32,7 @@ type kernel struct {
 	progs map[string]*ebpf.Program // by object/name
 	hooks []hook
 	links map[int]io.Closer // by place in hooks
+	named map[string]*namedHook
 	trace *tracefs
 	// root is the root control group; -1 if it cannot be had. It is opened
 	// before privileges are given up, a plan may need it later.
@@ -61,15 +62,16 @@ func specsFor(mode Mode) (map[string]*ebpf.CollectionSpec, error) {
 	}
 	loaders := map[string]func() (*ebpf.CollectionSpec, error){
 		"proc": loadProc, "file_tp": loadFile_tp, "net_tp": loadNet_tp, "cred_tp": loadCred_tp, "fsmeta_tp": loadFsmeta_tp, "uring": loadUring,
-		"kern": loadKern, "kern_tp": loadKern_tp,
+		"kern": loadKern, "kern_tp": loadKern_tp, "caps_tp": loadCaps_tp, "selinux_tp": loadSelinux_tp,
 	}
 	if mode == Trampoline {
 		loaders = map[string]func() (*ebpf.CollectionSpec, error){
 			"proc": loadProc, "file_tr": loadFile_tr, "net_tr": loadNet_tr, "cred_tr": loadCred_tr, "fsmeta_tp": loadFsmeta_tp, "fsmeta_tr": loadFsmeta_tr,
 			"kern": loadKern, "kern_tp": loadKern_tp, "kern_tr": loadKern_tr,
+			"caps_tr": loadCaps_tr, "selinux_tr": loadSelinux_tr,
 		}
 	}
-	loaders["packet"], loaders["flow"] = loadPacket, loadFlow
+	loaders["packet"], loaders["flow"], loaders["ondemand"] = loadPacket, loadFlow, loadOndemand
 	if mode == Trampoline {
 		loaders["sockopt_tr"] = loadSockopt_tr
 	} else {
@@ -141,7 +143,7 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 	}
 	k := &kernel{
 		mode: mode, log: log, specs: specs, read: read, maps: make(map[string]*ebpf.Map), progs: make(map[string]*ebpf.Program),
-		links: make(map[int]io.Closer), missing: make(map[string]string), root: -1,
+		links: make(map[int]io.Closer), named: make(map[string]*namedHook), missing: make(map[string]string), root: -1,
 	}
 	defer func() {
 		if err != nil {
@@ -154,6 +156,7 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 	if k.hooks, err = present(k.hooks, specs, k.missing); err != nil {
 		return nil, err
 	}
+	absent(k.hooks, k.missing)
 	for _, spec := range specs {
 		for name, m := range spec.Maps {
 			if strings.HasPrefix(name, ".") || k.maps[name] != nil {
@@ -329,7 +332,7 @@ func (k *kernel) setPlan(p *kernelPlan) error {
 	if err := closeAll(drop); err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
-	return nil
+	return k.setNamed(p.hooks)
 }
 
 // leaveOut turns off the kinds of a plan that no attached program reports.
@@ -343,6 +346,7 @@ func (k *kernel) leaveOut(p *kfilter.Plan) {
 			reported[rec] = true
 		}
 	}
+	reported[procRecKindREC_ONDEMAND] = len(k.named) > 0
 	for kind := range p.Kinds {
 		if !slices.ContainsFunc(recKinds[kind], func(rec procRecKind) bool { return reported[rec] }) {
 			p.Kinds[kind] = kfilter.Kind{}
@@ -363,6 +367,10 @@ func (k *kernel) detach() error {
 	for i, l := range k.links {
 		links = append(links, l)
 		delete(k.links, i)
+	}
+	for name, h := range k.named {
+		links = append(links, h)
+		delete(k.named, name)
 	}
 	k.ended = true
 	return closeAll(links)

@@ -58,6 +58,9 @@ var recKinds = [event.NumKinds][]procRecKind{
 	event.KindLoadModule:         {procRecKindREC_LOAD_MODULE},
 	event.KindUnloadModule:       {procRecKindREC_UNLOAD_MODULE},
 	event.KindSysctl:             {procRecKindREC_SYSCTL},
+	event.KindCapabilities:       {procRecKindREC_CAPABILITIES},
+	event.KindSELinux:            {procRecKindREC_SELINUX},
+	event.KindOndemand:           {procRecKindREC_ONDEMAND},
 }
 
 // eventKinds is the other direction, for counters.
@@ -89,6 +92,9 @@ var eventKinds = map[procRecKind]event.Kind{
 	procRecKindREC_LOAD_MODULE:   event.KindLoadModule,
 	procRecKindREC_UNLOAD_MODULE: event.KindUnloadModule,
 	procRecKindREC_SYSCTL:        event.KindSysctl,
+	procRecKindREC_CAPABILITIES:  event.KindCapabilities,
+	procRecKindREC_SELINUX:       event.KindSELinux,
+	procRecKindREC_ONDEMAND:      event.KindOndemand,
 }
 
 // kernelPlan is a plan as the maps hold it.
@@ -97,6 +103,8 @@ type kernelPlan struct {
 	names map[procNameKey]uint64
 	// wanted are the records that some program has to make.
 	wanted [procRecKindREC_KINDS]bool
+	// hooks are the functions that rules name, instead of files.
+	hooks []string
 }
 
 // Process life is not the plan's to turn off.
@@ -112,6 +120,12 @@ func compilePlan(p kfilter.Plan) *kernelPlan {
 	p.Fit()
 	k := &kernelPlan{names: make(map[procNameKey]uint64)}
 	for kind, f := range p.Kinds {
+		if event.Kind(kind) == event.KindOndemand && f.Mode != kfilter.Off {
+			// The names say where programs belong; what those see is wanted.
+			k.hooks = f.Names
+			k.data.Mode[procRecKindREC_ONDEMAND] = procPlanModePLAN_ALL
+			continue
+		}
 		for _, rec := range recKinds[kind] {
 			if f.Mode == kfilter.Off {
 				continue

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -198,6 +199,7 @@ func kindChecks(mode Mode) (out []KindCheck) {
 			if there, err := present(hooks, specs, missing); err == nil {
 				hooks = there
 			}
+			absent(hooks, missing)
 		}
 	}
 	calls := func(string) error { return nil }
@@ -210,14 +212,14 @@ func kindChecks(mode Mode) (out []KindCheck) {
 	}
 	packets := sync.OnceValue(tryPackets)
 	have := func(h *hook) error {
+		if why := missing[h.place()]; why != "" {
+			return errors.New(why)
+		}
 		if h.object == "packet" || h.object == "flow" {
 			return packets()
 		}
 		if h.on != "" {
 			return calls(h.on)
-		}
-		if why := missing[h.place()]; why != "" {
-			return errors.New(why)
 		}
 		return nil
 	}
@@ -252,6 +254,9 @@ func kindChecks(mode Mode) (out []KindCheck) {
 				}
 			}
 		}
+		if c.Kind == event.KindOndemand && mode != "" && !before515() {
+			found++ // what rules name is asked for by itself
+		}
 		switch {
 		case mode == "":
 			c.Status, c.Reason = Impossible, "this kernel cannot be watched"
@@ -260,9 +265,9 @@ func kindChecks(mode Mode) (out []KindCheck) {
 		case found == 0 && len(absent) == 0:
 			c.Status, c.Reason = Impossible, "this kernel was built without it"
 		case found == 0:
-			c.Status, c.Reason = Impossible, strings.Join(absent, "; ")
+			c.Status, c.Reason = Impossible, strings.Join(slices.Compact(absent), "; ")
 		case len(absent) > 0:
-			c.Status, c.Reason = Degraded, strings.Join(absent, "; ")
+			c.Status, c.Reason = Degraded, strings.Join(slices.Compact(absent), "; ")
 		case kernKind(c.Kind):
 			if c.Reason = kernNote(c.Kind, mode, hooks); c.Reason != "" {
 				c.Status = Degraded
@@ -280,12 +285,12 @@ func kindChecks(mode Mode) (out []KindCheck) {
 	return out
 }
 
-// alwaysSeen are the kinds that the scheduler's tracepoints report, and those
+// alwaysSeen are the kinds that the kernel's own tracepoints report, and those
 // that are packets.
 func alwaysSeen(k event.Kind) bool {
 	switch k {
 	case event.KindFork, event.KindExec, event.KindExit, event.KindCgroupWrite, event.KindDNS, event.KindFailedDNS,
-		event.KindIMDS, event.KindNetworkFlowMonitor:
+		event.KindIMDS, event.KindNetworkFlowMonitor, event.KindCapabilities:
 		return true
 	}
 	return false

@@ -124,8 +124,8 @@ func (s *Sensor) stats() (Stats, error) {
 	st := Stats{
 		Mode: s.k.mode, Kinds: kindStats(c), Decoded: make(map[event.Kind]uint64), Malformed: s.badRecs, Unparsed: s.unparsed,
 		Late:     s.late,
-		Canaries: s.canary, Missing: make(map[string]string, len(s.k.missing)), Programs: len(s.k.progs),
-		Links: len(s.k.links), Rings: s.ringStats(),
+		Canaries: s.canary, Missing: make(map[string]string, len(s.k.missing)), Programs: len(s.k.progs) + len(s.k.named),
+		Links: len(s.k.links) + len(s.k.named), Rings: s.ringStats(),
 	}
 	for kind, n := range s.decoded {
 		if n > 0 {

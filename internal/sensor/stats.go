@@ -31,7 +31,7 @@ func lossName(kind procRecKind, f procFate) string {
 
 func critical(k procRecKind) bool {
 	switch k {
-	case procRecKindREC_MOUNT, procRecKindREC_UMOUNT:
+	case procRecKindREC_MOUNT, procRecKindREC_UMOUNT, procRecKindREC_SELINUX:
 		return true
 	case procRecKindREC_LOAD_MODULE, procRecKindREC_UNLOAD_MODULE:
 		return true

@@ -18,14 +18,20 @@ struct sockaddr_in6_ {
 	u8 addr[16];
 };
 
+/* How a call came. */
+enum sock_how {
+	SOCK_ADDR_KERNEL = 1, /* the address is a copy in kernel memory, else the caller's */
+	SOCK_BY_RING = 2, /* io_uring */
+};
+
 /*
  * Both ends from the kernel's socket. Where the kernel has no peer, because the
- * call was refused or is a datagram's, the address that was asked for is used:
- * a copy in kernel memory if addr_kernel, else the caller's.
+ * call was refused or is a datagram's, the address that was asked for is used.
  */
-static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u64 addr,
-							  bool addr_kernel, long ret)
+static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u64 addr, u32 how,
+							  long ret)
 {
+	bool addr_kernel = how & SOCK_ADDR_KERNEL;
 	struct task_struct *t = current_task();
 	struct file *f = (void *)file;
 	struct socket *so;
@@ -53,6 +59,8 @@ static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u6
 	r = (void *)s->buf;
 	__builtin_memset(r, 0, sizeof(*r));
 	fill_hdr(&r->hdr, t);
+	if (how & SOCK_BY_RING)
+		r->hdr.flags |= RH_ASYNC;
 	r->retval = ret;
 	r->family = family;
 	r->type = BPF_CORE_READ(so, type);

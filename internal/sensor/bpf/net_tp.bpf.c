@@ -3,7 +3,8 @@
  * Sockets by per-system-call tracepoints, at exit: descriptor, file, socket.
  * Both ends come from the kernel's socket, so a bind to port 0 shows the port
  * that was given, and nothing the caller rewrites meanwhile is believed.
- * Not seen: 32-bit system calls, io_uring, connections of kernel threads.
+ * Not seen: 32-bit system calls, connections of kernel threads. io_uring is
+ * uring.bpf.c.
  */
 #include "net.h"
 
@@ -28,7 +29,7 @@ int exit_connect(struct trace_event_raw_sys_exit *ctx)
 	f = fd_file(t, regs_arg0(regs));
 	if (!f)
 		return fate(REC_CONNECT, FATE_NO_FILE);
-	return report_sock(REC_CONNECT, (u64)f, regs_arg1(regs), false, ret);
+	return report_sock(REC_CONNECT, (u64)f, regs_arg1(regs), 0, ret);
 }
 
 SEC("tracepoint/syscalls/sys_exit_bind")
@@ -49,7 +50,7 @@ int exit_bind(struct trace_event_raw_sys_exit *ctx)
 	f = fd_file(t, regs_arg0(regs));
 	if (!f)
 		return fate(REC_BIND, FATE_NO_FILE);
-	return report_sock(REC_BIND, (u64)f, regs_arg1(regs), false, ret);
+	return report_sock(REC_BIND, (u64)f, regs_arg1(regs), 0, ret);
 }
 
 /* The new descriptor's socket is the connection. Also for accept4. */
@@ -69,5 +70,5 @@ int exit_accept(struct trace_event_raw_sys_exit *ctx)
 	f = fd_file(t, ret);
 	if (!f)
 		return fate(REC_ACCEPT, FATE_NO_FILE);
-	return report_sock(REC_ACCEPT, (u64)f, 0, false, ret);
+	return report_sock(REC_ACCEPT, (u64)f, 0, 0, ret);
 }

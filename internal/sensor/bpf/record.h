@@ -59,6 +59,7 @@ enum rec_kind {
 	REC_IMDS = 44,
 	REC_PACKET = 45,
 	REC_FLOWS = 46,
+	REC_ONDEMAND = 47,
 	REC_KINDS = 64, /* a power of two, and no more than bits in a u64 */
 };
 

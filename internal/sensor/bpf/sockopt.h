@@ -78,7 +78,7 @@ static __always_inline bool option_wanted(u32 kind)
 }
 
 static __noinline __attribute__((unused)) int report_socket(s32 domain, s32 type, s32 protocol,
-							    long ret)
+							    long ret, bool by_ring)
 {
 	struct task_struct *t = current_task();
 	struct rec_socket *r;
@@ -97,6 +97,8 @@ static __noinline __attribute__((unused)) int report_socket(s32 domain, s32 type
 	s->off = sizeof(*r);
 	r = (void *)s->buf;
 	fill_hdr(&r->hdr, t);
+	if (by_ring)
+		r->hdr.flags |= RH_ASYNC;
 	r->retval = ret;
 	r->domain = domain;
 	r->type = type;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * Sockets made and their options by trampolines (fexit). 32-bit callers pass
- * here, too; io_uring has ways of its own.
+ * here, too; io_uring has a way of its own to options.
  */
 #include "sockopt.h"
-#include <bpf/bpf_tracing.h>
+#include "tramp.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -20,7 +20,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("fexit/__sys_socket")
 int BPF_PROG(tr_socket)
 {
-	return report_socket(argument(0), argument(1), argument(2), (s32)argument(3));
+	return report_socket(argument(0), argument(1), argument(2), (s32)argument(3), false);
+}
+
+/* __sys_socket_file: the same since v5.19, da214a475f8b, for io_uring alone. */
+SEC("fexit/__sys_socket_file")
+int BPF_PROG(tr_socket_file)
+{
+	return report_socket(argument(0), argument(1), argument(2), result(argument(3)), true);
 }
 
 /* __sys_setsockopt: (fd, level, optname, value, length) since v5.8. */

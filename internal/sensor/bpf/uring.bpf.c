@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * Files by io_uring, for tracepoint mode: what a ring does makes no system call
+ * Files and sockets by io_uring, for tracepoint mode: what a ring does makes no system call
  * of its own. Two tracepoints of the kernel see a request as it is submitted,
  * when the kernel has made its copy of the names, and as it is completed, when
  * the result is known. The programs run for every request of every ring; those
@@ -8,15 +8,22 @@
  *
  * Seen: open, unlink, rmdir, rename, mkdir, symlink, link. An opened file is
  * the kernel's object, unless it was given no descriptor; the others are named
- * by the kernel's copy of the name.
+ * by the kernel's copy of the name. Of sockets: connect, bind, accept and
+ * socket, as they are completed. Not seen: connections accepted beyond the
+ * first by one request (multishot), whose completions name no request, and
+ * those that get no descriptor.
  */
 #include "file.h"
+#include "net.h"
+#include "sockopt.h"
 #include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* include/uapi/linux/io_uring.h: never renumbered. */
 enum uring_op {
+	URING_ACCEPT = 13,
+	URING_CONNECT = 16,
 	URING_OPENAT = 18,
 	URING_OPENAT2 = 28,
 	URING_RENAMEAT = 35,
@@ -24,7 +31,11 @@ enum uring_op {
 	URING_MKDIRAT = 37,
 	URING_SYMLINKAT = 38,
 	URING_LINKAT = 39,
+	URING_SOCKET = 45,
+	URING_BIND = 56,
 };
+#define URING_SOCKETS                                                                              \
+	(1ULL << URING_ACCEPT | 1ULL << URING_CONNECT | 1ULL << URING_SOCKET | 1ULL << URING_BIND)
 #define URING_FILES                                                                                \
 	(1ULL << URING_OPENAT | 1ULL << URING_OPENAT2 | 1ULL << URING_RENAMEAT |                   \
 	 1ULL << URING_UNLINKAT | 1ULL << URING_MKDIRAT | 1ULL << URING_SYMLINKAT |                \
@@ -36,6 +47,7 @@ struct open_how {
 };
 struct io_kiocb {
 	u8 opcode;
+	struct file *file;
 };
 struct io_uring_cqe {
 	s32 res;
@@ -66,6 +78,15 @@ struct io_link {
 	int old_dfd, new_dfd;
 	struct filename *oldpath, *newpath;
 	int flags;
+};
+struct io_connect {
+	void *addr; /* the caller's */
+};
+struct io_accept {
+	u32 file_slot;
+};
+struct io_socket {
+	int domain, type, protocol;
 };
 /* v7.0: the name that the kernel copied is wrapped until it is used. */
 struct delayed_filename {
@@ -302,6 +323,39 @@ static __noinline int submit(void *req)
 	return 0;
 }
 
+/* A request about a socket. An address that was bound in vain is not known. */
+static __noinline int complete_socket(void *req, u32 opcode, long ret)
+{
+	struct task_struct *t = current_task();
+	u32 kind = REC_ACCEPT;
+	struct file *f;
+	u64 addr = 0;
+
+	if (opcode == URING_SOCKET) {
+		struct io_socket *q = req;
+
+		return report_socket(BPF_CORE_READ(q, domain), BPF_CORE_READ(q, type),
+				     BPF_CORE_READ(q, protocol), ret, true);
+	}
+	if (opcode == URING_CONNECT)
+		kind = REC_CONNECT;
+	else if (opcode == URING_BIND)
+		kind = REC_BIND;
+	fate(kind, FATE_SEEN);
+	if (kind == REC_ACCEPT ? ret < 0 : ret && ret != -EPERM_ && ret != -EACCES_)
+		return fate(kind, FATE_RESULT);
+	if (!net_wanted(kind))
+		return fate(kind, FATE_FILTERED);
+	f = BPF_CORE_READ((struct io_kiocb *)req, file);
+	if (kind == REC_CONNECT)
+		addr = (u64)BPF_CORE_READ((struct io_connect *)req, addr);
+	if (kind == REC_ACCEPT)
+		f = BPF_CORE_READ((struct io_accept *)req, file_slot) ? NULL : fd_file(t, ret);
+	if (!f)
+		return fate(kind, FATE_NO_FILE);
+	return report_sock(kind, (u64)f, addr, SOCK_BY_RING, ret);
+}
+
 /* The request's own thread, one that works for it, or the ring's: all of one thread group. */
 static __noinline int complete(void *req, long ret)
 {
@@ -315,6 +369,8 @@ static __noinline int complete(void *req, long ret)
 	u64 key = (u64)req;
 	u32 kind;
 
+	if (opcode < 64 && URING_SOCKETS & (1ULL << opcode))
+		return complete_socket(req, opcode, ret);
 	if (opcode > 63 || !(URING_FILES & (1ULL << opcode)))
 		return 0;
 	q = bpf_map_lookup_elem(&requests, &key);
