@@ -7,6 +7,7 @@ import (
 
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/filehash"
+	"github.com/clewsec/clew/internal/sensor/scrub"
 )
 
 // A fileReader is a service with the helper that reads for it.
@@ -19,7 +20,7 @@ type fileReader struct {
 func hostHasher(log *slog.Logger) newHasher {
 	return func(answer func(*event.FileFacts) error) hasher {
 		h := filehash.NewHelper(filehash.HelperConfig{Log: log})
-		return &fileReader{filehash.New(filehash.Config{Reader: h, Answer: answer, Log: log}), h}
+		return &fileReader{filehash.New(filehash.Config{Reader: h, Answer: answer, Scrub: scrub.Text, Log: log}), h}
 	}
 }
 

@@ -139,12 +139,18 @@ type Helper struct {
 	sock   *net.UnixConn
 	buf    []byte
 	failed time.Time // the last start that failed
+	began  time.Time // the last start
 	stuck  chan struct{}
 	closed bool
 }
 
-// helperRetry is how long a start that failed is not tried again.
-const helperRetry = 5 * time.Second
+const (
+	// helperRetry is how long a start that failed is not tried again.
+	helperRetry = 5 * time.Second
+	// helperSteady is how long a helper must have lived for the next one to
+	// start at once.
+	helperSteady = time.Second
+)
 
 // NewHelper returns a helper that has not been started.
 func NewHelper(cfg HelperConfig) *Helper {
@@ -171,7 +177,11 @@ func (h *Helper) Examine(f *os.File, maxSize, text int64, limit time.Duration) (
 			return Content{}, &Error{ReasonTimeout, f.Name(), nil}
 		}
 		// Whatever is in the file, it made the helper end: that is the file's
-		// fault, not the next one's.
+		// fault, not the next one's; unless it ends with every file.
+		if time.Since(h.began) < helperSteady {
+			h.failed = time.Now()
+			h.cfg.Log.Warn("the reader of files ended", "error", err)
+		}
 		return Content{}, &Error{ReasonError, f.Name(), err}
 	}
 	if r.Reason != ReasonNone {
@@ -241,7 +251,7 @@ func (h *Helper) spawn() error {
 	cmd := exec.Command(h.cfg.Exe, helperArg)
 	cmd.Args[0], cmd.Dir = "clew", "/"
 	// One file at a time needs one processor.
-	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=single"}
+	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none"}
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs} // descriptor 3
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -251,7 +261,7 @@ func (h *Helper) spawn() error {
 	if err := cmd.Start(); err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	h.cmd, h.sock = cmd, conn.(*net.UnixConn)
+	h.cmd, h.sock, h.began = cmd, conn.(*net.UnixConn), time.Now()
 	return nil
 }
 

@@ -108,6 +108,41 @@ func TestHelperPowerless(t *testing.T) {
 	}
 }
 
+// TestHelperThreads reads with a helper whose runtime has to start threads, as
+// one that reads large files for a while has: it is sealed before they start.
+func TestHelperThreads(t *testing.T) {
+	h := newHelper(t)
+	path := filepath.Join(t.TempDir(), "f")
+	text := strings.Repeat("0123456789abcdef", 1<<20)
+	write(t, path, text)
+	want := sum(text)
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	first := 0
+	for range 20 {
+		c, err := h.Examine(f, 64<<20, 0, time.Minute)
+		if err != nil || c.SHA256 != want {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		if first == 0 {
+			first = h.Pid()
+		}
+	}
+	if h.Pid() != first {
+		t.Error("the helper was started again")
+	}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tasks) < 2 {
+		t.Errorf("%d threads", len(tasks))
+	}
+}
+
 // TestHelperTimeout: a file that does not end in time costs that answer, and
 // the next file is read by another helper.
 func TestHelperTimeout(t *testing.T) {

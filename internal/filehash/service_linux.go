@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +35,9 @@ type Config struct {
 	}
 	// Answer takes the answers, from one goroutine. An error ends Run.
 	Answer func(*event.FileFacts) error
-	// Diff makes a difference of two texts that is fit to be shown; nil: none.
-	Diff func(path string, before, after []byte) string
+	// Scrub takes secrets out of a line of a difference of texts; nil: no
+	// difference is told.
+	Scrub func(line string) string
 }
 
 func (c *Config) defaults() {
@@ -212,6 +214,7 @@ func (s *Service) Ask(a Ask) *event.FileFacts {
 	case a.Mode&unix.S_IFMT != 0 && a.Mode&unix.S_IFMT != unix.S_IFREG:
 		return s.refuse(&a, ReasonRegular)
 	}
+	a.Text = a.Text && s.cfg.Scrub != nil && !Secret(a.Path)
 	if a.MntNS == s.mntNS {
 		a.MntNS = 0
 	}
@@ -578,8 +581,12 @@ func (s *Service) compare(j *job, f *event.FileFacts, c *Content) {
 	if before, ok := s.states.get(k); ok {
 		b := before.FileState
 		f.Before = &b
-		if before.isText && now.isText && s.cfg.Diff != nil {
-			f.Diff = s.cfg.Diff(j.ask.Path, before.text, now.text)
+		if before.isText && now.isText && s.cfg.Scrub != nil {
+			var told strings.Builder
+			for line := range strings.Lines(Difference(before.text, now.text)) {
+				told.WriteString(s.cfg.Scrub(line))
+			}
+			f.Diff = told.String()
 		}
 		s.texts -= len(before.text)
 	}

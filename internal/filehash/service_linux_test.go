@@ -189,6 +189,34 @@ func TestService(t *testing.T) {
 	}
 }
 
+// TestServiceDifference: of a file that a rule names the difference of its text
+// is told, scrubbed; not of others, and not of secrets.
+func TestServiceDifference(t *testing.T) {
+	r := start(t, Config{Scrub: func(line string) string { return strings.ReplaceAll(line, "hunter2", "***") }})
+	dir := t.TempDir()
+	named := func(a *Ask) { a.Text = true }
+	for _, tc := range []struct {
+		name   string
+		change func(*Ask)
+		want   string
+	}{
+		{"app.conf", named, "@@ -1 +1 @@\n-a\n+pw ***\n"},
+		{"other.conf", nil, ""},
+		{"id_rsa", named, ""},
+	} {
+		path := filepath.Join(dir, tc.name)
+		write(t, path, "a\n")
+		// Nobody asked yet: it is looked at for later.
+		r.Ask(Ask{Path: path, Text: tc.change != nil})
+		write(t, path+".first", "a\n")
+		r.want(r.ask(path+".first", nil), "a\n") // after it, in turn
+		write(t, path, "pw hunter2\n")
+		if f := r.want(r.ask(path, tc.change), "pw hunter2\n"); f.Diff != tc.want || f.Before == nil || f.Before.Size != 2 {
+			t.Errorf("%s: difference %q, want %q; before %+v", tc.name, f.Diff, tc.want, f.Before)
+		}
+	}
+}
+
 // TestServiceWaits: a file is read when its last writer has closed it.
 func TestServiceWaits(t *testing.T) {
 	if os.Geteuid() != 0 {

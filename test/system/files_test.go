@@ -238,6 +238,9 @@ func TestBeforeAndAfter(t *testing.T) {
 	if number(last, "open.file.before.size") != 20 || number(last, "open.file.before.mode") != 0o100644 || number(last, "open.file.metadata.size") != 21 {
 		t.Errorf("facts %v", f)
 	}
+	if diff := f["open.file.diff"]; diff != "@@ -1 +1 @@\n-listen 80\n+listen 443\n root /srv\n" {
+		t.Errorf("difference %q", diff)
+	}
 	before, _ := f["open.file.before.hashes"].([]any)
 	after, _ := f["open.file.hashes"].([]any)
 	if len(before) != 1 || len(after) != 1 || before[0] == after[0] {
