@@ -60,6 +60,9 @@ one, unless --sensor asks for a way to watch.`,
 	f.StringArrayVar(&cfg.Policies, "policies", nil, "rules beside the shipped ones: a file or directory (may be repeated)")
 	f.StringVar(&cfg.Sensor, "sensor", agent.SensorAuto, "auto, trampoline, tracepoint, none or replay:FILE")
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics for Prometheus, without a login; empty for none")
+	f.DurationVar(&cfg.MetricsEvery, "metrics-every", 0, "how often the agent sends its numbers")
+	_ = f.MarkHidden("metrics-every") // for clew bench
+	f.BoolVar(&cfg.NoShippedRules, "no-shipped-rules", false, "only the rules of --policies")
 	limits.add(f)
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd

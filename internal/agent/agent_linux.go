@@ -125,7 +125,7 @@ type session struct {
 
 // firstEngine prepares the engine that the configuration asks for.
 func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client clewv1connect.IngestServiceClient) (engineConfig, error) {
-	cfg := engineConfig{dir: dir.agent(), client: client, version: a.cfg.Version, pid: int32(os.Getpid()), log: a.cfg.Log, meter: a.bounds}
+	cfg := engineConfig{dir: dir.agent(), client: client, version: a.cfg.Version, pid: int32(os.Getpid()), log: a.cfg.Log, meter: a.bounds, metricsEvery: a.cfg.MetricsEvery}
 	if file, ok := strings.CutPrefix(a.cfg.Sensor, replayPrefix); ok {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -139,7 +139,11 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client cle
 	var err error
 	facts := policies.HostFacts()
 	facts.AgentPID, facts.AgentFiles = uint32(os.Getpid()), a.ownFiles(dir)
-	if cfg.rules, err = loadRules(facts, a.cfg.Policies, a.cfg.Log); err != nil {
+	load := loadRules
+	if a.cfg.NoShippedRules {
+		load = loadOwnRules
+	}
+	if cfg.rules, err = load(facts, a.cfg.Policies, a.cfg.Log); err != nil {
 		return cfg, err
 	}
 	cfg.live, cfg.accounts = true, accounts.Host()

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/clewsec/clew/internal/event"
 )
@@ -39,6 +40,10 @@ type Config struct {
 	Policies []string // files and directories, beside the shipped ones
 	// MetricsListen is HOST:PORT of the server's metrics; empty: none.
 	MetricsListen string
+	// MetricsEvery is how often the agent sends its numbers; ten seconds when 0.
+	MetricsEvery time.Duration
+	// NoShippedRules leaves only the rules of Policies.
+	NoShippedRules bool
 	// Limits are how much of the host clew may take.
 	Limits Limits
 	// Recording is played, and marked as one, when the kernel cannot be

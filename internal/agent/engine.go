@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,8 @@ type engineConfig struct {
 	meter      meter              // what the agent takes; nil: not known
 	hasher     newHasher          // what is in files; nil: nobody is asked
 	started    func(*event.RunStart)
+
+	metricsEvery time.Duration // 0: metricsEvery
 }
 
 // Counters count what passed an engine.
@@ -620,7 +623,7 @@ func (e *engine) health(first bool) *clewv1.Health {
 	if first {
 		h.Rules = e.cfg.rules.states
 	}
-	if now := time.Now(); first || now.Sub(e.ledger.sentAt) >= metricsEvery {
+	if now := time.Now(); first || now.Sub(e.ledger.sentAt) >= cmp.Or(e.cfg.metricsEvery, metricsEvery) {
 		e.ledger.sentAt = now
 		h.Metrics = e.samples()
 	}

@@ -37,6 +37,24 @@ func loadRules(facts ruleset.Facts, paths []string, log *slog.Logger) (*rules, e
 	if err != nil {
 		return nil, err
 	}
+	return useRules(set, report, log)
+}
+
+// loadOwnRules is loadRules without the shipped policies.
+func loadOwnRules(facts ruleset.Facts, paths []string, log *slog.Logger) (*rules, error) {
+	files, err := policies.Read(paths...)
+	if err != nil {
+		return nil, err
+	}
+	set, report, err := policies.Compile(facts, files)
+	if err != nil {
+		return nil, err
+	}
+	return useRules(set, report, log)
+}
+
+// useRules makes what an engine needs of a compiled set.
+func useRules(set *ruleset.Set, report *ruleset.Report, log *slog.Logger) (*rules, error) {
 	var unreadable []error
 	for _, p := range report.Unreadable() {
 		unreadable = append(unreadable, p)
@@ -54,6 +72,7 @@ func loadRules(facts ruleset.Facts, paths []string, log *slog.Logger) (*rules, e
 	}
 	r := &rules{plan: kfilter.Baseline(), watched: set.WatchedPaths()}
 	r.plan.Join(ruleset.DerivePlan(set))
+	var err error
 	if r.pipeline, err = pipeline.Standard(set); err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}

@@ -1,7 +1,7 @@
 // Package bench measures what clew costs the host it watches.
 //
 // What it measures: how much longer the same work takes while clew runs, as a
-// ratio, for work that touches the sensor in different ways, and how much
+// ratio of wall time and of the work's own processor time, for work that touches the sensor in different ways, and how much
 // processor time the agent itself spent meanwhile. Times with and without
 // clew are taken alternately in one run, since two runs minutes apart differ
 // by more than clew costs. Every row has a control: the same work twice
@@ -31,12 +31,8 @@ import (
 
 // Config says what to start and how often to measure.
 type Config struct {
-	// Start is the command that is measured, as in {"clew", "up", "--data",
-	// DIR}. It runs in the foreground, and ends on an interrupt.
-	Start []string
-	// Ready is a command that waits until what Start started works, and
-	// ends with status 0 then. Empty means: at once.
-	Ready []string
+	// Setups are what is compared with nothing, one after the other.
+	Setups []Setup
 	// Worker is the command that does the work, a re-execution of this
 	// program: it is called with the arguments that Work takes.
 	Worker []string
@@ -52,6 +48,23 @@ type Config struct {
 	Log io.Writer
 }
 
+// A Setup is one way to watch the host.
+type Setup struct {
+	Name string
+	// Start is the command that is measured, as in {"clew", "up", "--data",
+	// DIR}. It runs in the foreground, and ends on an interrupt.
+	Start []string
+	// Ready is a command that waits until what Start started works, and
+	// ends with status 0 then. Empty means: at once.
+	Ready []string
+	// Up is called when what was started is ready, as to load rules; Down
+	// before it is stopped. Both may be nil.
+	Up, Down func(context.Context) error
+	// Metrics is the address of its /metrics, from which is told what became
+	// of events; empty: it has none.
+	Metrics string
+}
+
 // DefaultPairs is enough for a median that holds to about 2 % on a quiet
 // machine.
 const DefaultPairs = 7
@@ -60,12 +73,18 @@ const DefaultPairs = 7
 // pairs; ratio is the median of the pairs' ratios, low and high their range.
 type Item struct {
 	Name   string  `json:"name"`
+	Setup  string  `json:"setup"`
 	BaseNS float64 `json:"baseNs"`
 	WithNS float64 `json:"withNs"`
 	Ratio  float64 `json:"ratio"`
 	Low    float64 `json:"low"`
 	High   float64 `json:"high"`
 	Pairs  int     `json:"pairs"`
+	// CPURatio is the same of the processor time, user and system, that the
+	// work itself took; with its range.
+	CPURatio float64 `json:"cpuRatio"`
+	CPULow   float64 `json:"cpuLow"`
+	CPUHigh  float64 `json:"cpuHigh"`
 	// AgentCPUNS is the processor time of the started process (without
 	// its children) per operation, 0 in a control.
 	AgentCPUNS float64 `json:"agentCpuNs"`
@@ -81,14 +100,17 @@ type Skip struct {
 
 // Report is the result of Sensor.
 type Report struct {
-	Items   []Item `json:"items"`
-	Skipped []Skip `json:"skipped"`
+	Items []Item `json:"items"`
+	// Counts say what became of the events of one round of each work, for
+	// setups with metrics. They are taken apart from the times.
+	Counts  []Count `json:"counts"`
+	Skipped []Skip  `json:"skipped"`
 	// ResidentKB is the largest resident size of the started process that
 	// was seen after a measure.
 	ResidentKB int64 `json:"residentKb"`
 }
 
-// Sensor measures the host's cost of what cfg.Start starts. It takes some
+// Sensor measures the host's cost of what cfg.Setups start. It takes some
 // minutes, writes only below a temporary directory that it removes, and
 // leaves no process behind. An error means that there is no result: the
 // command did not start, did not last, or work failed.
@@ -106,7 +128,7 @@ func Sensor(ctx context.Context, cfg Config) (Report, error) {
 		cfg.Log = io.Discard
 	}
 	switch {
-	case len(cfg.Start) == 0 || len(cfg.Worker) == 0:
+	case len(cfg.Setups) == 0 || len(cfg.Worker) == 0 || slices.ContainsFunc(cfg.Setups, func(s Setup) bool { return len(s.Start) == 0 }):
 		return Report{}, errors.New("bench sensor: nothing to start, or nothing that works")
 	case cfg.Pairs < 1 || cfg.Scale < 0:
 		return Report{}, fmt.Errorf("bench sensor: %d pairs, scale %g: want positive numbers", cfg.Pairs, cfg.Scale)
@@ -117,7 +139,7 @@ func Sensor(ctx context.Context, cfg Config) (Report, error) {
 	}
 	defer os.RemoveAll(dir)
 
-	rep := Report{Items: []Item{}, Skipped: []Skip{}}
+	rep := Report{Items: []Item{}, Counts: []Count{}, Skipped: []Skip{}}
 	var series []*samples
 	for _, name := range cfg.Names {
 		w, ok := works[name]
@@ -142,60 +164,82 @@ func Sensor(ctx context.Context, cfg Config) (Report, error) {
 		}
 		fmt.Fprintf(cfg.Log, "pair %d of %d\n", pair+1, cfg.Pairs)
 	}
-	for _, s := range series {
-		rep.Items = append(rep.Items, s.item())
+	for i, setup := range cfg.Setups {
+		for _, s := range series {
+			rep.Items = append(rep.Items, s.item(i, setup.Name))
+		}
 	}
 	for _, s := range series {
 		rep.Items = append(rep.Items, s.control())
 	}
+	for _, setup := range cfg.Setups {
+		if setup.Metrics == "" {
+			continue
+		}
+		counts, err := count(ctx, cfg, setup, series)
+		if err != nil {
+			return Report{}, fmt.Errorf("count %s: %w", setup.Name, err)
+		}
+		rep.Counts = append(rep.Counts, counts...)
+	}
 	return rep, nil
 }
 
-// samples are the measures of one work, index by index of the same pair.
+// samples are the measures of one work. A pair is: without, the first setup,
+// without, the second setup, and so on, without.
 type samples struct {
-	name, dir           string
-	before, with, after []float64
-	cpu                 []float64
+	name, dir string
+	base      [][]Result // by pair, one more than there are setups
+	with      [][]Result // by pair
+	cpu       [][]float64
 }
 
 // onePair does all works without, with, without. With that order a machine
 // that slows down or speeds up steadily changes no ratio.
 func onePair(ctx context.Context, cfg Config, series []*samples, rep *Report) error {
 	for _, s := range series {
-		r, err := runWorker(ctx, cfg, s)
-		if err != nil {
-			return err
-		}
-		s.before = append(s.before, r.NS)
+		s.base, s.with, s.cpu = append(s.base, nil), append(s.with, nil), append(s.cpu, nil)
 	}
-	if err := withStarted(ctx, cfg, func(pid int) error {
+	last := len(series[0].base) - 1
+	without := func() error {
 		for _, s := range series {
-			start, err := cpuTime(pid)
-			if err != nil {
-				return err
-			}
 			r, err := runWorker(ctx, cfg, s)
 			if err != nil {
 				return err
 			}
-			end, err := cpuTime(pid)
-			if err != nil {
-				return err
-			}
-			s.with = append(s.with, r.NS)
-			s.cpu = append(s.cpu, float64(end-start)/float64(max(1, r.Ops)))
-			rep.ResidentKB = max(rep.ResidentKB, residentKB(pid))
+			s.base[last] = append(s.base[last], r)
 		}
 		return nil
-	}); err != nil {
+	}
+	if err := without(); err != nil {
 		return err
 	}
-	for _, s := range series {
-		r, err := runWorker(ctx, cfg, s)
-		if err != nil {
+	for _, setup := range cfg.Setups {
+		if err := withStarted(ctx, setup, func(pid int) error {
+			for _, s := range series {
+				start, err := cpuTime(pid)
+				if err != nil {
+					return err
+				}
+				r, err := runWorker(ctx, cfg, s)
+				if err != nil {
+					return err
+				}
+				end, err := cpuTime(pid)
+				if err != nil {
+					return err
+				}
+				s.with[last] = append(s.with[last], r)
+				s.cpu[last] = append(s.cpu[last], float64(end-start)/float64(max(1, r.Ops)))
+				rep.ResidentKB = max(rep.ResidentKB, residentKB(pid))
+			}
+			return nil
+		}); err != nil {
+			return fmt.Errorf("%s: %w", setup.Name, err)
+		}
+		if err := without(); err != nil {
 			return err
 		}
-		s.after = append(s.after, r.NS)
 	}
 	return nil
 }
@@ -206,7 +250,7 @@ const stopGrace = 10 * time.Second
 // withStarted starts the measured command, calls f with its pid once it is
 // ready, and stops it. A command that ends by itself before f does is an
 // error: what was measured then is not the command.
-func withStarted(ctx context.Context, cfg Config, f func(pid int) error) (err error) {
+func withStarted(ctx context.Context, cfg Setup, f func(pid int) error) (err error) {
 	var out bytes.Buffer
 	cmd := exec.Command(cfg.Start[0], cfg.Start[1:]...)
 	cmd.Stdout, cmd.Stderr = &limitedBuffer{b: &out}, &limitedBuffer{b: &out}
@@ -248,6 +292,15 @@ func withStarted(ctx context.Context, cfg Config, f func(pid int) error) (err er
 			return fmt.Errorf("%s is not ready: %w: %s", cfg.Start[0], err, strings.TrimSpace(string(text)))
 		}
 	}
+	if cfg.Down != nil {
+		// Also when it came up only halfway.
+		defer func() { err = errors.Join(err, cfg.Down(context.WithoutCancel(ctx))) }()
+	}
+	if cfg.Up != nil {
+		if err := cfg.Up(ctx); err != nil {
+			return err
+		}
+	}
 	ferr := f(cmd.Process.Pid)
 	if err := exited(); err != nil {
 		return err
@@ -285,32 +338,40 @@ func runWorker(ctx context.Context, cfg Config, s *samples) (Result, error) {
 	return r, nil
 }
 
-func (s *samples) item() Item {
-	var base, ratios []float64
-	for i := range s.with {
-		b := (s.before[i] + s.after[i]) / 2
-		base = append(base, b)
-		ratios = append(ratios, s.with[i]/b)
+// item is the row of a setup, by its number.
+func (s *samples) item(setup int, name string) Item {
+	var base, with, ratios, cpu, agent []float64
+	for pair := range s.with {
+		before, after, w := s.base[pair][setup], s.base[pair][setup+1], s.with[pair][setup]
+		b := (before.NS + after.NS) / 2
+		base, with, ratios = append(base, b), append(with, w.NS), append(ratios, w.NS/b)
+		cpu = append(cpu, w.CPUNS/max(1, (before.CPUNS+after.CPUNS)/2))
+		agent = append(agent, s.cpu[pair][setup])
 	}
-	it := row(s.name, base, s.with, ratios)
-	it.AgentCPUNS = median(s.cpu)
+	it := row(s.name, base, with, ratios, cpu)
+	it.Setup, it.AgentCPUNS = name, median(agent)
 	return it
 }
 
+// control compares the times without of each pair with one another.
 func (s *samples) control() Item {
-	var ratios []float64
-	for i := range s.before {
-		ratios = append(ratios, s.after[i]/s.before[i])
+	var base, with, ratios, cpu []float64
+	for _, b := range s.base {
+		for i := range b[1:] {
+			base, with, ratios = append(base, b[i].NS), append(with, b[i+1].NS), append(ratios, b[i+1].NS/b[i].NS)
+			cpu = append(cpu, b[i+1].CPUNS/max(1, b[i].CPUNS))
+		}
 	}
-	it := row(s.name, s.before, s.after, ratios)
+	it := row(s.name, base, with, ratios, cpu)
 	it.Control = true
 	return it
 }
 
-func row(name string, base, with, ratios []float64) Item {
+func row(name string, base, with, ratios, cpu []float64) Item {
 	return Item{
 		Name: name, BaseNS: median(base), WithNS: median(with),
 		Ratio: median(ratios), Low: slices.Min(ratios), High: slices.Max(ratios), Pairs: len(ratios),
+		CPURatio: median(cpu), CPULow: slices.Min(cpu), CPUHigh: slices.Max(cpu),
 	}
 }
 
@@ -324,11 +385,11 @@ func median(v []float64) float64 {
 	return (v[mid-1] + v[mid]) / 2
 }
 
-// WriteText prints the report as a table that fits in Markdown.
+// WriteText prints the report as tables that fit in Markdown.
 func (r Report) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 1, ' ', 0)
-	fmt.Fprintln(t, "| Work\t| without\t| with\t| ratio (range)\t| A/A control\t| agent CPU\t|")
-	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
+	fmt.Fprintln(t, "| Work\t| with\t| base\t| wall (range)\t| user+sys (range)\t| A/A control, wall\t| its CPU per operation\t|")
+	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
 	control := map[string]Item{}
 	for _, it := range r.Items {
 		if it.Control {
@@ -342,13 +403,21 @@ func (r Report) WriteText(w io.Writer) error {
 		}
 		c := control[it.Name]
 		pairs = it.Pairs
-		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %.2f (%.2f–%.2f)\t| %.2f (%.2f–%.2f)\t| %s\t|\n", works[it.Name].title,
-			duration(it.BaseNS), duration(it.WithNS), it.Ratio, it.Low, it.High, c.Ratio, c.Low, c.High, duration(it.AgentCPUNS))
+		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %.2f (%.2f–%.2f)\t| %.2f (%.2f–%.2f)\t| %.2f (%.2f–%.2f)\t| %s\t|\n", works[it.Name].title, it.Setup,
+			duration(it.BaseNS), it.Ratio, it.Low, it.High, it.CPURatio, it.CPULow, it.CPUHigh, c.Ratio, c.Low, c.High, duration(it.AgentCPUNS))
+	}
+	if len(r.Counts) > 0 {
+		fmt.Fprintln(t, "\n| Work\t| with\t| operations\t| seen\t| sent\t| filtered\t| ignored\t| lost\t| kept\t| BPF per operation\t|")
+		fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
+	}
+	for _, c := range r.Counts {
+		fmt.Fprintf(t, "| %s\t| %s\t| %d\t| %.0f\t| %.0f\t| %.0f\t| %.0f\t| %s\t| %.0f\t| %s\t|\n", works[c.Name].title, c.Setup, c.Ops,
+			c.Sent+c.Filtered+c.Ignored+c.lost(), c.Sent, c.Filtered, c.Ignored, c.lostText(), c.Kept, duration(c.BPFNS))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nPer operation, medians of %d interleaved pairs. Agent resident: %d MB.\n", pairs, r.ResidentKB/1024)
+	fmt.Fprintf(w, "\nMedians of %d interleaved pairs. Resident at most: %d MB.\n", pairs, r.ResidentKB/1024)
 	for _, s := range r.Skipped {
 		fmt.Fprintf(w, "Not measured: %s: %s.\n", works[s.Name].title, s.Reason)
 	}

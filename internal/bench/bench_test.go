@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 func config(t *testing.T, script string) Config {
 	t.Helper()
 	return Config{
-		Start:  []string{"/bin/sh", "-c", script},
+		Setups: []Setup{{Name: "first", Start: []string{"/bin/sh", "-c", script}}},
 		Worker: []string{os.Args[0], "bench-worker"},
 		Pairs:  3,
 		Names:  []string{"exec", "open", "pipe"},
@@ -39,7 +39,7 @@ func TestSensor(t *testing.T) {
 	dir := t.TempDir()
 	started, pidFile := filepath.Join(dir, "started"), filepath.Join(dir, "pid")
 	cfg := config(t, fmt.Sprintf(`echo x >>%s; echo $$ >%s; exec sleep 1000`, started, pidFile))
-	cfg.Ready = []string{"/bin/sh", "-c", "until [ -s " + pidFile + " ]; do :; done"}
+	cfg.Setups[0].Ready = []string{"/bin/sh", "-c", "until [ -s " + pidFile + " ]; do :; done"}
 	rep, err := Sensor(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -77,16 +77,16 @@ func TestSensorRefuses(t *testing.T) {
 		says   string
 	}{
 		{"command that ends", func(c *Config) {
-			c.Start = []string{"/bin/sh", "-c", "echo port taken; exit 1"}
-			c.Ready = []string{"/bin/sleep", "0.2"}
+			c.Setups[0].Start = []string{"/bin/sh", "-c", "echo port taken; exit 1"}
+			c.Setups[0].Ready = []string{"/bin/sleep", "0.2"}
 		}, "port taken"},
-		{"command that is not there", func(c *Config) { c.Start = []string{"/nonexistent"} }, "start /nonexistent"},
-		{"never ready", func(c *Config) { c.Ready = []string{"/bin/sh", "-c", "echo no canary; exit 1"} }, "no canary"},
+		{"command that is not there", func(c *Config) { c.Setups[0].Start = []string{"/nonexistent"} }, "start /nonexistent"},
+		{"never ready", func(c *Config) { c.Setups[0].Ready = []string{"/bin/sh", "-c", "echo no canary; exit 1"} }, "no canary"},
 		{"unknown work", func(c *Config) { c.Names = []string{"knit"} }, `"knit"`},
 		{"worker that fails", func(c *Config) { c.Worker = []string{"/bin/sh", "-c", "echo broken >&2; exit 3"} }, "broken"},
 		{"worker that says nothing", func(c *Config) { c.Worker = []string{"/bin/true"} }, "parse result"},
 		{"worker that took no time", func(c *Config) { c.Worker = []string{"/bin/echo", `{"ops":1,"ns":0}`, "#"} }, "parse result"},
-		{"nothing to start", func(c *Config) { c.Start = nil }, "nothing to start"},
+		{"nothing to start", func(c *Config) { c.Setups[0].Start = nil }, "nothing to start"},
 		{"negative pairs", func(c *Config) { c.Pairs = -1 }, "-1 pairs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -110,12 +110,27 @@ func TestSensorCancelled(t *testing.T) {
 }
 
 func TestRatios(t *testing.T) {
-	s := &samples{name: "open", before: []float64{100, 100, 200}, with: []float64{150, 120, 220}, after: []float64{100, 140, 240}, cpu: []float64{1, 9, 2}}
-	it, c := s.item(), s.control()
-	if it.Ratio != 1 || it.Low != 1 || it.High != 1.5 || it.BaseNS != 120 || it.WithNS != 150 || it.AgentCPUNS != 2 || it.Pairs != 3 {
+	of := func(ns ...float64) (out []Result) {
+		for _, v := range ns {
+			out = append(out, Result{NS: v, CPUNS: 2 * v})
+		}
+		return out
+	}
+	s := &samples{
+		name: "open", base: [][]Result{of(100, 100, 100), of(100, 140, 140), of(200, 240, 240)},
+		with: [][]Result{of(150, 300), of(120, 280), of(220, 480)}, cpu: [][]float64{{1, 7}, {9, 7}, {2, 7}},
+	}
+	it, second, c := s.item(0, "attached"), s.item(1, "full"), s.control()
+	if it.Ratio != 1 || it.Low != 1 || it.High != 1.5 || it.BaseNS != 120 || it.WithNS != 150 || it.AgentCPUNS != 2 || it.Pairs != 3 || it.Setup != "attached" {
 		t.Errorf("item %+v", it)
 	}
-	if c.Ratio != 1.2 || c.Low != 1 || c.High != 1.4 || !c.Control {
+	if it.CPURatio != 1 || it.CPUHigh != 1.5 {
+		t.Errorf("processor time %+v", it)
+	}
+	if second.Ratio != 2 || second.High != 3 || second.AgentCPUNS != 7 || second.Setup != "full" {
+		t.Errorf("second setup %+v", second)
+	}
+	if c.Ratio != 1 || c.Low != 1 || c.High != 1.4 || !c.Control || c.Pairs != 6 {
 		t.Errorf("control %+v", c)
 	}
 	if m := median([]float64{4, 1, 3, 2}); m != 2.5 {
@@ -126,11 +141,12 @@ func TestRatios(t *testing.T) {
 func TestReport(t *testing.T) {
 	rep := Report{
 		Items: []Item{
-			{Name: "open", BaseNS: 410, WithNS: 480, Ratio: 1.17, Low: 0.97, High: 1.34, Pairs: 9},
-			{Name: "exec", BaseNS: 170e3, WithNS: 172e3, Ratio: 1.01, Low: 1, High: 1.03, Pairs: 9, AgentCPUNS: 25e3},
+			{Name: "open", Setup: "full", BaseNS: 410, WithNS: 480, Ratio: 1.17, Low: 0.97, High: 1.34, CPURatio: 1.1, CPULow: 1, CPUHigh: 1.2, Pairs: 9},
+			{Name: "exec", Setup: "auditd", BaseNS: 170e3, WithNS: 172e3, Ratio: 1.01, Low: 1, High: 1.03, CPURatio: 1, CPULow: 1, CPUHigh: 1, Pairs: 9, AgentCPUNS: 25e3},
 			{Name: "open", Ratio: 1.01, Low: 0.97, High: 1.2, Control: true},
 			{Name: "exec", Ratio: 1, Low: 0.97, High: 1.02, Control: true},
 		},
+		Counts:     []Count{{Name: "open", Setup: "full", Ops: 10, Sent: 8, Filtered: 2, Lost: map[string]float64{"ring_full_bulk": 3}, Kept: 5, BPFNS: 150}},
 		Skipped:    []Skip{{"build", "no Go toolchain"}},
 		ResidentKB: 51200,
 	}
@@ -139,11 +155,16 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "" +
-		"| Work                       | without | with   | ratio (range)    | A/A control      | agent CPU |\n" +
-		"| ---                        | ---     | ---    | ---              | ---              | ---       |\n" +
-		"| open and close of one file | 410 ns  | 480 ns | 1.17 (0.97–1.34) | 1.01 (0.97–1.20) | 0 ns      |\n" +
-		"| spawn of `true`            | 170 µs  | 172 µs | 1.01 (1.00–1.03) | 1.00 (0.97–1.02) | 25 µs     |\n" +
-		"\nPer operation, medians of 9 interleaved pairs. Agent resident: 50 MB.\n" +
+		"| Work                       | with   | base   | wall (range)     | user+sys (range) | A/A control, wall | its CPU per operation |\n" +
+		"| ---                        | ---    | ---    | ---              | ---              | ---               | ---                   |\n" +
+		"| open and close of one file | full   | 410 ns | 1.17 (0.97–1.34) | 1.10 (1.00–1.20) | 1.01 (0.97–1.20)  | 0 ns                  |\n" +
+		"| spawn of `true`            | auditd | 170 µs | 1.01 (1.00–1.03) | 1.00 (1.00–1.00) | 1.00 (0.97–1.02)  | 25 µs                 |\n" +
+		"\n" +
+		"| Work                       | with | operations | seen | sent | filtered | ignored | lost             | kept | BPF per operation |\n" +
+		"| ---                        | ---  | ---        | ---  | ---  | ---      | ---     | ---              | ---  | ---               |\n" +
+		"| open and close of one file | full | 10         | 13   | 8    | 2        | 0       | 3 ring_full_bulk | 5    | 150 ns            |\n" +
+		"\n" +
+		"Medians of 9 interleaved pairs. Resident at most: 50 MB.\n" +
 		"Not measured: Go build, cold cache: no Go toolchain.\n"
 	if text.String() != want {
 		t.Errorf("text\n%s\nwant\n%s", text.String(), want)

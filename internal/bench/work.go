@@ -1,10 +1,14 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,10 +27,12 @@ import (
 var errSkip = errors.New("not here")
 
 // Result is what a worker prints: how often it did its operation, warming up
-// included, and how long one took, in nanoseconds.
+// included, how long one took, and the processor time, user and system, that one
+// took of the worker and what it started, in nanoseconds.
 type Result struct {
-	Ops int     `json:"ops"`
-	NS  float64 `json:"ns"`
+	Ops   int     `json:"ops"`
+	NS    float64 `json:"ns"`
+	CPUNS float64 `json:"cpuNs"`
 }
 
 // work is one kind of operation. prepare is called once, in the directory
@@ -48,6 +54,9 @@ var list = []work{
 	{"exec", "spawn of `true`", 300 * time.Millisecond, prepareExec, doExec},
 	{"open", "open and close of one file", 200 * time.Millisecond, prepareOpen, doOpen},
 	{"pipe", "1-byte write and read on a pipe", 200 * time.Millisecond, func(string) error { return nil }, doPipe},
+	{"stat", "stat of one file", 200 * time.Millisecond, prepareOpen, doStat},
+	{"walk", "walk of a tree of 1,000 files", 200 * time.Millisecond, prepareWalk, doWalk},
+	{"web", "request to a web server on loopback", 200 * time.Millisecond, prepareWeb, doWeb},
 	{"build", "Go build, cold cache", 0, prepareBuild, doBuild},
 }
 
@@ -91,6 +100,10 @@ func Work(args []string, out io.Writer) error {
 		rounds = batches
 	}
 	var took []float64
+	before, err := ownCPU()
+	if err != nil {
+		return err
+	}
 	for range rounds {
 		start := time.Now()
 		if err := w.do(args[1], n); err != nil {
@@ -98,7 +111,27 @@ func Work(args []string, out io.Writer) error {
 		}
 		took = append(took, float64(time.Since(start).Nanoseconds())/float64(n))
 	}
-	return json.NewEncoder(out).Encode(Result{Ops: warming + n*rounds, NS: median(took)})
+	after, err := ownCPU()
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(Result{
+		Ops: warming + n*rounds, NS: median(took), CPUNS: float64((after - before).Nanoseconds()) / float64(n*rounds),
+	})
+}
+
+// ownCPU is the processor time of this process and its children that have
+// ended.
+func ownCPU() (time.Duration, error) {
+	var sum time.Duration
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var r unix.Rusage
+		if err := unix.Getrusage(who, &r); err != nil {
+			return 0, fmt.Errorf("read processor time: %w", err)
+		}
+		sum += time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	return sum, nil
 }
 
 // calibrate finds how many operations take about the given time, and says how
@@ -175,6 +208,91 @@ func doOpen(dir string, n int) error {
 		}
 		if _, _, errno := syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0); errno != 0 {
 			return fmt.Errorf("close: %w", errno)
+		}
+	}
+	return nil
+}
+
+func doStat(dir string, n int) error {
+	name := filepath.Join(dir, uninteresting)
+	var st unix.Stat_t
+	for range n {
+		if err := unix.Stat(name, &st); err != nil {
+			return fmt.Errorf("stat: %w", err)
+		}
+	}
+	return nil
+}
+
+// prepareWalk makes 10 directories of 10 of 10 files.
+func prepareWalk(dir string) error {
+	for i := range 100 {
+		sub := filepath.Join(dir, "tree", strconv.Itoa(i/10), strconv.Itoa(i%10))
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			return err
+		}
+		for j := range 10 {
+			if err := os.WriteFile(filepath.Join(sub, strconv.Itoa(j)), nil, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// doWalk looks at every file, as find does.
+func doWalk(dir string, n int) error {
+	for range n {
+		files := 0
+		if err := filepath.WalkDir(filepath.Join(dir, "tree"), func(_ string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			files++
+			_, err = d.Info()
+			return err
+		}); err != nil {
+			return err
+		}
+		if files != 1000 {
+			return fmt.Errorf("walk: found %d files", files)
+		}
+	}
+	return nil
+}
+
+func prepareWeb(dir string) error {
+	return os.WriteFile(filepath.Join(dir, "index.html"), bytes.Repeat([]byte("x"), 4096), 0o644)
+}
+
+// doWeb asks a server of its own, with a connection for each request, as
+// clients from elsewhere do.
+func doWeb(dir string, n int) (err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	defer func() {
+		if cerr := srv.Close(); err == nil {
+			err = cerr
+		}
+		<-served
+	}()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range n {
+		resp, err := client.Get("http://" + l.Addr().String() + "/index.html")
+		if err != nil {
+			return err
+		}
+		size, err := io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			return err
+		}
+		if size == 0 {
+			return errors.New("web: the answer is empty")
 		}
 	}
 	return nil
