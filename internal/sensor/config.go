@@ -66,8 +66,7 @@ type Config struct {
 }
 
 const (
-	// A ring counts twice in this process's resident memory: it is mapped twice
-	// in a row, so that no record is cut by its end.
+	// A ring counts in this process's resident memory as a whole.
 	//
 	// An exec record is 4 to 8 KiB; this holds five hundred and more, what two
 	// cores execute in a fifth of a second.
@@ -75,9 +74,14 @@ const (
 	// 50,000 records of 450 bytes a second for a third of a second.
 	defaultBulkBytes = 8 << 20
 
-	// tick is how long records lie in the rings at most. Programs wake the
-	// reader earlier only when a ring is a quarter full.
-	tick = 20 * time.Millisecond
+	// calmTick is how long records lie in the rings at most. Programs wake the
+	// reader when the bulk ring fills faster than that. Each turn costs the
+	// agent about as much as ten records, so they are no more frequent than the
+	// way of a signal to the page allows.
+	calmTick = 50 * time.Millisecond
+	// busyTick is the same while a ring was more than a busyPart full.
+	busyTick = 20 * time.Millisecond
+	busyPart = 16
 	// slack is how much younger records may be on the ring before one that
 	// another CPU is just about to write.
 	slack = 2 * time.Millisecond

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -27,7 +28,8 @@ type ring struct {
 	wrapped          []byte // a record that lay around the buffer's end, in one piece
 	mask             uint64
 	file             *os.File
-	high             atomic.Uint64 // the most that waited at the begin of a drain
+	conn             syscall.RawConn // of file
+	high             atomic.Uint64   // the most that waited at the begin of a drain
 }
 
 // Header of a record in a ring buffer (include/uapi/linux/bpf.h).
@@ -68,8 +70,14 @@ func newRing(m *ebpf.Map) (_ *ring, err error) {
 		return nil, fmt.Errorf("make descriptor non-blocking: %w", err)
 	}
 	r.file = os.NewFile(uintptr(fd), "ring buffer")
+	if r.conn, err = r.file.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("wait for ring: %w", err)
+	}
 	return r, nil
 }
+
+// size is how many bytes the ring holds.
+func (r *ring) size() uint64 { return r.mask + 1 }
 
 // Close gives the memory back.
 func (r *ring) Close() error {
@@ -141,12 +149,8 @@ func (r *ring) wait(d time.Duration) error {
 	if err := r.file.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return fmt.Errorf("set deadline: %w", err)
 	}
-	conn, err := r.file.SyscallConn()
-	if err != nil {
-		return err
-	}
 	woken := false
-	err = conn.Read(func(uintptr) bool {
+	err := r.conn.Read(func(uintptr) bool {
 		defer func() { woken = true }()
 		return woken
 	})

@@ -331,7 +331,11 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ring) error {
 				return err
 			}
 		}
-		for _, r := range []*ring{crit, bulk} {
+		tick := calmTick
+		for _, r := range [...]*ring{crit, bulk} {
+			if used, _ := r.fill(); used > r.size()/busyPart {
+				tick = busyTick
+			}
 			if err := r.drain(st.take); err != nil {
 				return fmt.Errorf("sensor: read ring: %w", err)
 			}
@@ -355,7 +359,7 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ring) error {
 		if err := st.plan(); err != nil {
 			return err
 		}
-		// Sleep until the next tick, or until a ring fills faster than that.
+		// Wait until the next tick, or until a ring fills faster than that.
 		if err := bulk.wait(tick); err != nil {
 			return fmt.Errorf("sensor: wait for ring: %w", err)
 		}
