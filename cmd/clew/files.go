@@ -87,6 +87,9 @@ func (q *filesQuery) run(cmd *cobra.Command, server *serverFlags, paths []string
 	if err != nil {
 		return err
 	}
+	if base != nil && !q.accept && len(base.Lacks(globs)) == len(globs) {
+		fmt.Fprintln(q.errs, "clew: the baseline does not know these files")
+	}
 	db := pkgdb.Read(os.DirFS(q.root), baseline.Match(globs))
 	if len(db.Managers) == 0 {
 		fmt.Fprintln(q.errs, "clew: no package database is known here: files are compared with the baseline only")
@@ -190,9 +193,6 @@ func (q *filesQuery) load() (*baseline.Baseline, error) {
 	b, err := baseline.Load(q.baseline)
 	switch {
 	case err == nil:
-		if !b.Complete {
-			fmt.Fprintln(q.errs, "clew: the baseline is not complete: it is being recorded, or there are too many files")
-		}
 		return b, nil
 	case q.accept && errors.Is(err, fs.ErrNotExist):
 		if st, serr := os.Stat(filepath.Dir(q.baseline)); serr != nil || !st.IsDir() {

@@ -23,7 +23,8 @@ const (
 )
 
 // recordBaseline records what the files that rules watch are, once: later starts
-// add what is watched since then, and change nothing. It ends with ctx.
+// add what is watched since then, and change nothing. It ends with ctx; what it
+// had not come to then is recorded at the next start.
 func (a *Agent) recordBaseline(ctx context.Context, dir string, watched []string) {
 	name := filepath.Join(dir, "baseline")
 	canonical := pkgdb.Canonical(os.DirFS("/"))
@@ -31,22 +32,24 @@ func (a *Agent) recordBaseline(ctx context.Context, dir string, watched []string
 	for i, g := range watched {
 		globs[i] = canonical(g)
 	}
+	slices.Sort(globs)
+	globs = slices.Compact(globs)
 	base, err := baseline.Load(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		base = &baseline.Baseline{}
-	case err != nil:
+	if errors.Is(err, fs.ErrNotExist) {
+		base, err = &baseline.Baseline{}, nil
+	}
+	if err != nil {
 		// It is evidence of what was: not for us to replace.
 		a.cfg.Log.Warn("the baseline of watched files cannot be read", "error", err)
 		return
-	case base.Covers(globs):
+	}
+	if globs = base.Lacks(globs); len(globs) == 0 {
 		return
 	}
-	slices.Sort(globs)
 	helper := filehash.NewHelper(filehash.HelperConfig{Log: a.cfg.Log})
 	defer helper.Close()
 	res, err := baseline.Scan(ctx, baseline.Config{
-		Globs: slices.Compact(globs), MaxFiles: baselineFiles, BytesPerSecond: baselineRate, Now: time.Now().UnixNano(),
+		Globs: globs, MaxFiles: baselineFiles, BytesPerSecond: baselineRate, Now: time.Now().UnixNano(), Skip: base.Has(),
 		Sum: func(f *os.File, s *baseline.State) error {
 			c, err := helper.Examine(f, filehash.DefaultMaxSize, 0, baselineRead)
 			s.SHA256 = c.SHA256
@@ -56,9 +59,6 @@ func (a *Agent) recordBaseline(ctx context.Context, dir string, watched []string
 	if err != nil {
 		a.cfg.Log.Warn("no baseline of watched files is recorded", "error", err)
 		return
-	}
-	if ctx.Err() != nil {
-		return // the next start begins anew
 	}
 	// A person may have accepted files meanwhile.
 	if again, err := baseline.Load(name); err == nil {
@@ -72,5 +72,5 @@ func (a *Agent) recordBaseline(ctx context.Context, dir string, watched []string
 	for _, p := range res.Problems {
 		a.cfg.Log.Debug("baseline of watched files", "left out", p)
 	}
-	a.cfg.Log.Info("baseline of watched files recorded", "files", len(res.States), "added", added, "not_read", res.Unread, "complete", res.Complete)
+	a.cfg.Log.Info("baseline of watched files recorded", "added", added, "not_read", res.Unread, "complete", res.Complete)
 }

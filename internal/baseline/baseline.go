@@ -51,21 +51,25 @@ func (s *State) directory() bool { return s.format() == unix.S_IFDIR }
 
 // A Baseline is what files were, by path.
 type Baseline struct {
-	// Globs are what was looked at, in the form of the rule language, sorted.
+	// Globs are what was recorded to the end, in the form of the rule language,
+	// sorted: what they name and is not among Files was not there.
 	Globs []string
-	// Complete tells that all of it was: within the limits, and to the end.
-	Complete bool
-	Files    map[string]State
+	Files map[string]State
 }
 
-// Covers tells whether a path was looked at.
-func (b *Baseline) Covers(globs []string) bool {
-	for _, g := range globs {
-		if !slices.Contains(b.Globs, g) {
-			return false
-		}
+// Lacks returns those of globs that were not recorded to the end.
+func (b *Baseline) Lacks(globs []string) []string {
+	return slices.DeleteFunc(slices.Clone(globs), func(g string) bool { return slices.Contains(b.Globs, g) })
+}
+
+// Has returns a function that tells whether a file was recorded, or was not
+// there when files of its place were.
+func (b *Baseline) Has() func(path string) bool {
+	m := newMatcher(b.Globs)
+	return func(p string) bool {
+		_, ok := b.Files[p]
+		return ok || m.match(p)
 	}
-	return b.Complete
 }
 
 // The format of a stored baseline: JSON, one value a line; the first is the
@@ -79,10 +83,9 @@ const (
 )
 
 type header struct {
-	Format   string   `json:"format"`
-	Version  int      `json:"version"`
-	Globs    []string `json:"globs"`
-	Complete bool     `json:"complete"`
+	Format  string   `json:"format"`
+	Version int      `json:"version"`
+	Globs   []string `json:"globs"`
 }
 
 // ErrNewer means that a baseline was written by a later version.
@@ -102,7 +105,7 @@ func Read(r io.Reader) (*Baseline, error) {
 	if h.Version > formatVersion {
 		return nil, fmt.Errorf("read baseline: %w", ErrNewer)
 	}
-	b := &Baseline{Globs: h.Globs, Complete: h.Complete, Files: map[string]State{}}
+	b := &Baseline{Globs: h.Globs, Files: map[string]State{}}
 	slices.Sort(b.Globs)
 	for line := 2; sc.Scan(); line++ {
 		var s State
@@ -127,7 +130,7 @@ func (b *Baseline) Write(w io.Writer) error {
 	enc.SetEscapeHTML(false)
 	globs := slices.Clone(b.Globs)
 	slices.Sort(globs)
-	if err := enc.Encode(header{formatName, formatVersion, globs, b.Complete}); err != nil {
+	if err := enc.Encode(header{formatName, formatVersion, globs}); err != nil {
 		return fmt.Errorf("write baseline: %w", err)
 	}
 	paths := make([]string, 0, len(b.Files))
@@ -185,8 +188,8 @@ func (b *Baseline) Store(name string) (err error) {
 }
 
 // Merge adds what was found now to what was recorded before: files that are
-// recorded stay as they are, unless accept is set. It tells how many are new,
-// or changed.
+// recorded stay as they are, unless accept is set. complete tells that all that
+// globs name was found. It tells how many are new, or changed.
 func (b *Baseline) Merge(globs []string, found []State, complete, accept bool) int {
 	if b.Files == nil {
 		b.Files = map[string]State{}
@@ -214,12 +217,10 @@ func (b *Baseline) Merge(globs []string, found []State, complete, accept bool) i
 			}
 		}
 	}
-	for _, g := range globs {
-		if !slices.Contains(b.Globs, g) {
-			b.Globs = append(b.Globs, g)
-		}
+	if complete {
+		b.Globs = append(b.Globs, b.Lacks(globs)...)
+		slices.Sort(b.Globs)
+		b.Globs = slices.Compact(b.Globs)
 	}
-	slices.Sort(b.Globs)
-	b.Complete = complete
 	return changed
 }

@@ -279,6 +279,37 @@ func TestCompareApk(t *testing.T) {
 	}
 }
 
+// TestInterrupted holds that a baseline that was not recorded to the end is
+// added to later, and says nothing of what it had not come to; and that what is
+// watched later does not bless what came to the old places meanwhile.
+func TestInterrupted(t *testing.T) {
+	root := tree(t, map[string]string{"a/1": "x", "a/2": "x", "b/1": "x"})
+	globs := []string{"/a/*"}
+	b := &Baseline{}
+	scan := func() *Result { return scanned(t, Config{Root: root, Globs: b.Lacks(globs), Skip: b.Has()}) }
+	compare := func() string {
+		return text(Compare(scanned(t, Config{Root: root, Globs: globs}).States, globs, nil, b, Absent(root)))
+	}
+	res := scan()
+	b.Merge(globs, res.States[:1], false, false)
+	if got := compare(); got != "/a/1 none ok\n/a/2 none none\n" {
+		t.Errorf("interrupted:\n%s", got)
+	}
+	res = scan()
+	if paths(res) != "/a/2" {
+		t.Errorf("again: %s", paths(res))
+	}
+	b.Merge(globs, res.States, true, false)
+	if err := os.WriteFile(filepath.Join(root, "a/3"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	globs = append(globs, "/b/*", "/*/3")
+	b.Merge(b.Lacks(globs), scan().States, true, false)
+	if got := compare(); got != "/a/1 none ok\n/a/2 none ok\n/a/3 none new unexpected\n/b/1 none ok\n" {
+		t.Errorf("more is watched:\n%s", got)
+	}
+}
+
 func TestStored(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "baseline")
 	if _, err := Load(name); !errors.Is(err, fs.ErrNotExist) {
@@ -293,11 +324,16 @@ func TestStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Files) != 2 || got.Files["/b"] != b.Files["/b"] || got.Files["/a/é\n"].Target != "<&>" || !got.Complete || !slices.Equal(got.Globs, []string{"/a/**", "/b"}) {
+	if len(got.Files) != 2 || got.Files["/b"] != b.Files["/b"] || got.Files["/a/é\n"].Target != "<&>" || !slices.Equal(got.Globs, []string{"/a/**", "/b"}) {
 		t.Errorf("%+v", got)
 	}
-	if !got.Covers([]string{"/b"}) || got.Covers([]string{"/c"}) {
-		t.Error("covers what was not looked at")
+	if lacks := got.Lacks([]string{"/b", "/c"}); !slices.Equal(lacks, []string{"/c"}) {
+		t.Errorf("lacks %q", lacks)
+	}
+	for p, want := range map[string]bool{"/b": true, "/a/x": true, "/c": false} {
+		if got.Has()(p) != want {
+			t.Errorf("%s: recorded %v", p, !want)
+		}
 	}
 	if list, err := os.ReadDir(filepath.Dir(name)); err != nil || len(list) != 1 {
 		t.Errorf("left behind: %v, %v", list, err)
@@ -321,7 +357,7 @@ func TestStored(t *testing.T) {
 
 // FuzzRead holds that what is read is written and read again the same.
 func FuzzRead(f *testing.F) {
-	f.Add([]byte("{\"format\":\"clew-baseline\",\"version\":1,\"globs\":[\"/b\",\"/a\"],\"complete\":true}\n{\"path\":\"/a\",\"mode\":33188,\"sha256\":\"x\"}\n"))
+	f.Add([]byte("{\"format\":\"clew-baseline\",\"version\":1,\"globs\":[\"/b\",\"/a\"]}\n{\"path\":\"/a\",\"mode\":33188,\"sha256\":\"x\"}\n"))
 	f.Add([]byte("{\"format\":\"clew-baseline\",\"version\":1}\n{\"path\":\"/\\ud800\"}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b, err := Read(bytes.NewReader(data))

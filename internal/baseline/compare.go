@@ -96,6 +96,10 @@ func Compare(found []State, globs []string, db *pkgdb.DB, base *Baseline, gone f
 	if db != nil && len(db.Managers) == 0 {
 		db = nil
 	}
+	recorded := func(string) bool { return false }
+	if base != nil {
+		recorded = base.Has()
+	}
 	var out []Finding
 	seen := make(map[string]bool, len(found))
 	for i := range found {
@@ -106,7 +110,7 @@ func Compare(found []State, globs []string, db *pkgdb.DB, base *Baseline, gone f
 			f.packaged(s, db)
 		}
 		if base != nil {
-			f.recorded(s, base)
+			f.recorded(s, base, recorded)
 		}
 		f.judge()
 		out = append(out, f)
@@ -147,7 +151,7 @@ func Compare(found []State, globs []string, db *pkgdb.DB, base *Baseline, gone f
 	for _, f := range missing {
 		f.judge()
 		// What was missing when the baseline was taken is as it was then.
-		if f.Package == Missing && f.Recorded == NoBaseline && base != nil && base.Covers(globs) {
+		if f.Package == Missing && f.Recorded == NoBaseline && recorded(f.Path) {
 			f.Recorded, f.Expected = OK, true
 		}
 		out = append(out, f)
@@ -293,11 +297,11 @@ func same(a, b *State) bool {
 }
 
 // recorded compares a file with the baseline.
-func (f *Finding) recorded(s *State, base *Baseline) {
+func (f *Finding) recorded(s *State, base *Baseline, looked func(string) bool) {
 	was, ok := base.Files[s.Path]
 	if !ok {
 		f.Recorded = New
-		if !newMatcher(base.Globs).match(s.Path) {
+		if !looked(s.Path) {
 			f.Recorded = NoBaseline // nobody looked there
 		}
 		return

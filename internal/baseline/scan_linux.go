@@ -50,6 +50,8 @@ type Config struct {
 	// Sum reads an open file and fills in what its content is: SHA256, and
 	// Digest where that is wanted. An error's reason becomes that of the state.
 	Sum func(f *os.File, s *State) error
+	// Skip tells which files are of no interest, nil for none.
+	Skip func(path string) bool
 	// Now is the time that states are recorded at, ns since the epoch.
 	Now int64
 }
@@ -260,7 +262,7 @@ var own = map[string]bool{
 
 // found notes a file and reads it.
 func (s *scan) found(fd int, f State) {
-	if s.seen[f.Path] {
+	if s.seen[f.Path] || s.cfg.Skip != nil && s.cfg.Skip(f.Path) {
 		return
 	}
 	s.seen[f.Path] = true

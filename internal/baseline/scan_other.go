@@ -21,6 +21,7 @@ type Config struct {
 	MaxSize        int64
 	BytesPerSecond int64
 	Sum            func(f *os.File, s *State) error
+	Skip           func(path string) bool
 	Now            int64
 }
 
