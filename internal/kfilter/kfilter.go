@@ -53,7 +53,7 @@ func (p *Plan) Wants(kind event.Kind, k Kind) {
 	have.Names = append(slices.Clone(have.Names), k.Names...)
 	slices.Sort(have.Names)
 	have.Names = slices.Compact(have.Names)
-	if have.Mode == All {
+	if have.Mode == All && fileNames(kind) {
 		have.FlagsAny, have.Names = 0, nil
 	}
 }

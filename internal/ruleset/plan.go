@@ -24,7 +24,17 @@ func DerivePlan(s *Set) kfilter.Plan {
 	var plan kfilter.Plan
 	for k := range s.buckets {
 		for _, e := range s.buckets[k].entries {
+			if readsCapabilities(e.program.Expr) {
+				plan.Wants(event.KindCapabilities, kfilter.Kind{Mode: kfilter.All})
+			}
+		}
+		for _, e := range s.buckets[k].entries {
 			n, ok := derive(event.Kind(k), e.program.Expr, false)
+			if event.Kind(k) == event.KindOndemand {
+				// A rule that names no function has none watched; it sees the
+				// calls of those that others name.
+				ok = true
+			}
 			if !ok {
 				plan.Wants(event.Kind(k), kfilter.Kind{Mode: kfilter.All})
 				break
@@ -34,6 +44,15 @@ func DerivePlan(s *Set) kfilter.Plan {
 	}
 	plan.Fit()
 	return plan
+}
+
+// readsCapabilities tells whether a condition asks what capabilities a process
+// was asked for or granted, which only events of their own kind tell.
+func readsCapabilities(e *check.Expr) bool {
+	if e.Field != nil && (strings.HasSuffix(e.Field.Name, ".caps_attempted") || strings.HasSuffix(e.Field.Name, ".caps_used")) {
+		return true
+	}
+	return slices.ContainsFunc(e.Args, readsCapabilities)
 }
 
 // need says that a condition can hold only for an event with one of the flags,
@@ -99,6 +118,9 @@ func derive(kind event.Kind, e *check.Expr, negated bool) (need, bool) {
 // deriveNames handles a file's name, or its path, being one of some literals.
 func deriveNames(kind event.Kind, e *check.Expr) (need, bool) {
 	x := e.Args[0]
+	if kind == event.KindOndemand {
+		return deriveFunctions(x, e)
+	}
 	if x.Op != check.FieldOp || x.Length || x.List || e.Set.Fold() || x.Field.Kind != kind.String() {
 		return need{}, false
 	}
@@ -137,6 +159,14 @@ func deriveNames(kind event.Kind, e *check.Expr) (need, bool) {
 		n.names = append(n.names, base)
 	}
 	return n, true
+}
+
+// deriveFunctions handles the name of a function being one of some literals.
+func deriveFunctions(x, e *check.Expr) (need, bool) {
+	if x.Op != check.FieldOp || x.Length || x.Field.Name != "ondemand.name" || e.Set.Fold() || len(e.Set.Matchers) > 0 {
+		return need{}, false
+	}
+	return need{names: slices.Clone(e.Set.Values)}, true
 }
 
 // fileObject tells whether events of the kind have a file at the path.
