@@ -1253,20 +1253,16 @@ func AppendAddress(b []byte, x *Address) []byte {
 		b = appendIP(b, 1, x.IP)
 	}
 	if x.Port != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Port))
+		b = appendUint(append(b, 0x10), uint64(x.Port))
 	}
 	if x.Family != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Family))
+		b = appendUint(append(b, 0x18), uint64(x.Family))
 	}
 	for _, s := range x.Hostname {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x22), s)
 	}
 	if x.UnixPath != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.UnixPath)
+		b = appendText(append(b, 0x2a), x.UnixPath)
 	}
 	return b
 }
@@ -1333,122 +1329,94 @@ func ConsumeAddress(b []byte, x *Address) error {
 // AppendFile appends the protobuf encoding of x to b.
 func AppendFile(b []byte, x *File) []byte {
 	if x.Path != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Path)
+		b = appendText(append(b, 0xa), x.Path)
 	}
 	if x.Filesystem != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Filesystem)
+		b = appendText(append(b, 0x12), x.Filesystem)
 	}
 	if x.Inode != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Inode))
+		b = appendUint(append(b, 0x18), uint64(x.Inode))
 	}
 	if x.MountID != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.MountID))
+		b = appendUint(append(b, 0x20), uint64(x.MountID))
 	}
 	if x.Dev != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Dev))
+		b = appendUint(append(b, 0x28), uint64(x.Dev))
 	}
 	if x.Mode != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Mode))
+		b = appendUint(append(b, 0x30), uint64(x.Mode))
 	}
 	if x.UID != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.UID))
+		b = appendUint(append(b, 0x38), uint64(x.UID))
 	}
 	if x.GID != 0 {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.GID))
+		b = appendUint(append(b, 0x40), uint64(x.GID))
 	}
 	if x.User != "" {
-		b = protowire.AppendTag(b, 9, protowire.BytesType)
-		b = protowire.AppendString(b, x.User)
+		b = appendText(append(b, 0x4a), x.User)
 	}
 	if x.Group != "" {
-		b = protowire.AppendTag(b, 10, protowire.BytesType)
-		b = protowire.AppendString(b, x.Group)
+		b = appendText(append(b, 0x52), x.Group)
 	}
 	if x.ChangeTime != 0 {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ChangeTime))
+		b = appendUint(append(b, 0x58), uint64(x.ChangeTime))
 	}
 	if x.ModificationTime != 0 {
-		b = protowire.AppendTag(b, 12, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ModificationTime))
+		b = appendUint(append(b, 0x60), uint64(x.ModificationTime))
 	}
 	if x.InUpperLayer {
-		b = protowire.AppendTag(b, 13, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x68, 1)
 	}
 	for _, s := range x.Hashes {
-		b = protowire.AppendTag(b, 14, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x72), s)
 	}
 	if x.PackageName != "" {
-		b = protowire.AppendTag(b, 15, protowire.BytesType)
-		b = protowire.AppendString(b, x.PackageName)
+		b = appendText(append(b, 0x7a), x.PackageName)
 	}
 	if x.PackageVersion != "" {
-		b = protowire.AppendTag(b, 16, protowire.BytesType)
-		b = protowire.AppendString(b, x.PackageVersion)
+		b = appendText(append(b, 0x82, 0x1), x.PackageVersion)
 	}
 	if x.PackageSourceVersion != "" {
-		b = protowire.AppendTag(b, 17, protowire.BytesType)
-		b = protowire.AppendString(b, x.PackageSourceVersion)
+		b = appendText(append(b, 0x8a, 0x1), x.PackageSourceVersion)
 	}
 	if x.PathSource != "" {
-		b = protowire.AppendTag(b, 18, protowire.BytesType)
-		b = protowire.AppendString(b, x.PathSource)
+		b = appendText(append(b, 0x92, 0x1), x.PathSource)
 	}
 	if x.Links != 0 {
-		b = protowire.AppendTag(b, 19, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Links))
+		b = appendUint(append(b, 0x98, 0x1), uint64(x.Links))
 	}
 	if x.PackageEpoch != 0 {
-		b = protowire.AppendTag(b, 20, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PackageEpoch))
+		b = appendUint(append(b, 0xa0, 0x1), uint64(x.PackageEpoch))
 	}
 	if x.PackageRelease != "" {
-		b = protowire.AppendTag(b, 21, protowire.BytesType)
-		b = protowire.AppendString(b, x.PackageRelease)
+		b = appendText(append(b, 0xaa, 0x1), x.PackageRelease)
 	}
 	if x.PackageSourceEpoch != 0 {
-		b = protowire.AppendTag(b, 22, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PackageSourceEpoch))
+		b = appendUint(append(b, 0xb0, 0x1), uint64(x.PackageSourceEpoch))
 	}
 	if x.PackageSourceRelease != "" {
-		b = protowire.AppendTag(b, 23, protowire.BytesType)
-		b = protowire.AppendString(b, x.PackageSourceRelease)
+		b = appendText(append(b, 0xba, 0x1), x.PackageSourceRelease)
 	}
 	if x.MountHidden {
-		b = protowire.AppendTag(b, 24, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0xc0, 0x1, 1)
 	}
 	if x.MountDetached {
-		b = protowire.AppendTag(b, 25, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0xc8, 0x1, 1)
 	}
 	if x.Metadata != nil {
 		b = appendMessage(b, 26, x.Metadata, AppendFileMetadata)
 	}
 	for _, s := range x.OtherPaths {
-		b = protowire.AppendTag(b, 27, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0xda, 0x1), s)
 	}
 	if x.HashState != "" {
-		b = protowire.AppendTag(b, 28, protowire.BytesType)
-		b = protowire.AppendString(b, x.HashState)
+		b = appendText(append(b, 0xe2, 0x1), x.HashState)
 	}
 	if x.Before != nil {
 		b = appendMessage(b, 29, x.Before, AppendFileState)
 	}
 	if x.Diff != "" {
-		b = protowire.AppendTag(b, 30, protowire.BytesType)
-		b = protowire.AppendString(b, x.Diff)
+		b = appendText(append(b, 0xf2, 0x1), x.Diff)
 	}
 	return b
 }
@@ -1688,40 +1656,31 @@ func AppendFlow(b []byte, x *Flow) []byte {
 	b = appendValue(b, 1, &x.Source, AppendAddress)
 	b = appendValue(b, 2, &x.Destination, AppendAddress)
 	if x.L3Protocol != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.L3Protocol))
+		b = appendUint(append(b, 0x18), uint64(x.L3Protocol))
 	}
 	if x.L4Protocol != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.L4Protocol))
+		b = appendUint(append(b, 0x20), uint64(x.L4Protocol))
 	}
 	if x.IngressDataSize != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.IngressDataSize))
+		b = appendUint(append(b, 0x28), uint64(x.IngressDataSize))
 	}
 	if x.IngressPacketCount != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.IngressPacketCount))
+		b = appendUint(append(b, 0x30), uint64(x.IngressPacketCount))
 	}
 	if x.EgressDataSize != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.EgressDataSize))
+		b = appendUint(append(b, 0x38), uint64(x.EgressDataSize))
 	}
 	if x.EgressPacketCount != 0 {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.EgressPacketCount))
+		b = appendUint(append(b, 0x40), uint64(x.EgressPacketCount))
 	}
 	if x.Retransmits != 0 {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retransmits))
+		b = appendUint(append(b, 0x48), uint64(x.Retransmits))
 	}
 	if x.RTTUS != 0 {
-		b = protowire.AppendTag(b, 10, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.RTTUS))
+		b = appendUint(append(b, 0x50), uint64(x.RTTUS))
 	}
 	if x.StartNS != 0 {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.StartNS))
+		b = appendUint(append(b, 0x58), uint64(x.StartNS))
 	}
 	return b
 }
@@ -1830,32 +1789,25 @@ func ConsumeFlow(b []byte, x *Flow) error {
 // AppendHeaders appends the protobuf encoding of x to b.
 func AppendHeaders(b []byte, x *Headers) []byte {
 	if x.DeviceIfname != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.DeviceIfname)
+		b = appendText(append(b, 0xa), x.DeviceIfname)
 	}
 	if x.DeviceNetns != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.DeviceNetns))
+		b = appendUint(append(b, 0x10), uint64(x.DeviceNetns))
 	}
 	if x.L3Protocol != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.L3Protocol))
+		b = appendUint(append(b, 0x18), uint64(x.L3Protocol))
 	}
 	if x.L4Protocol != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.L4Protocol))
+		b = appendUint(append(b, 0x20), uint64(x.L4Protocol))
 	}
 	if x.NetworkDirection != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.NetworkDirection))
+		b = appendUint(append(b, 0x28), uint64(x.NetworkDirection))
 	}
 	if x.Size != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Size))
+		b = appendUint(append(b, 0x30), uint64(x.Size))
 	}
 	if x.Type != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Type))
+		b = appendUint(append(b, 0x38), uint64(x.Type))
 	}
 	b = appendValue(b, 8, &x.Source, AppendAddress)
 	b = appendValue(b, 9, &x.Destination, AppendAddress)
@@ -1952,52 +1904,40 @@ func ConsumeHeaders(b []byte, x *Headers) error {
 // AppendFileMetadata appends the protobuf encoding of x to b.
 func AppendFileMetadata(b []byte, x *FileMetadata) []byte {
 	if x.Size != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Size))
+		b = appendUint(append(b, 0x8), uint64(x.Size))
 	}
 	if x.Type != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Type))
+		b = appendUint(append(b, 0x10), uint64(x.Type))
 	}
 	if x.IsExecutable {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x18, 1)
 	}
 	if x.Architecture != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Architecture))
+		b = appendUint(append(b, 0x20), uint64(x.Architecture))
 	}
 	if x.ABI != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ABI))
+		b = appendUint(append(b, 0x28), uint64(x.ABI))
 	}
 	if x.IsUPXPacked {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x30, 1)
 	}
 	if x.Compression != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Compression))
+		b = appendUint(append(b, 0x38), uint64(x.Compression))
 	}
 	if x.IsGarbleObfuscated {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x40, 1)
 	}
 	if x.Linkage != 0 {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Linkage))
+		b = appendUint(append(b, 0x48), uint64(x.Linkage))
 	}
 	if x.IsStripped {
-		b = protowire.AppendTag(b, 10, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x50, 1)
 	}
 	if x.IsPacked {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x58, 1)
 	}
 	if x.BuildID != "" {
-		b = protowire.AppendTag(b, 12, protowire.BytesType)
-		b = protowire.AppendString(b, x.BuildID)
+		b = appendText(append(b, 0x62), x.BuildID)
 	}
 	return b
 }
@@ -2115,210 +2055,159 @@ func AppendProcess(b []byte, x *Process) []byte {
 		b = appendRef(b, 2, x.ParentID)
 	}
 	if x.PID != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PID))
+		b = appendUint(append(b, 0x18), uint64(x.PID))
 	}
 	if x.TID != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.TID))
+		b = appendUint(append(b, 0x20), uint64(x.TID))
 	}
 	if x.PPID != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PPID))
+		b = appendUint(append(b, 0x28), uint64(x.PPID))
 	}
 	if x.StartNS != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.StartNS))
+		b = appendUint(append(b, 0x30), uint64(x.StartNS))
 	}
 	if x.CreatedAt != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CreatedAt))
+		b = appendUint(append(b, 0x38), uint64(x.CreatedAt))
 	}
 	if x.Comm != "" {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, x.Comm)
+		b = appendText(append(b, 0x42), x.Comm)
 	}
 	if x.TTYName != "" {
-		b = protowire.AppendTag(b, 9, protowire.BytesType)
-		b = protowire.AppendString(b, x.TTYName)
+		b = appendText(append(b, 0x4a), x.TTYName)
 	}
 	for _, s := range x.AllArgs {
-		b = protowire.AppendTag(b, 10, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x52), s)
 	}
 	if x.ArgsTruncated {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x58, 1)
 	}
 	for _, s := range x.Envs {
-		b = protowire.AppendTag(b, 12, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x62), s)
 	}
 	for _, s := range x.Envp {
-		b = protowire.AppendTag(b, 13, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x6a), s)
 	}
 	if x.EnvsTruncated {
-		b = protowire.AppendTag(b, 14, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x70, 1)
 	}
 	if x.IsThread {
-		b = protowire.AppendTag(b, 15, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x78, 1)
 	}
 	if x.IsExec {
-		b = protowire.AppendTag(b, 16, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x80, 0x1, 1)
 	}
 	if x.IsKworker {
-		b = protowire.AppendTag(b, 17, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x88, 0x1, 1)
 	}
 	if x.UID != 0 {
-		b = protowire.AppendTag(b, 18, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.UID))
+		b = appendUint(append(b, 0x90, 0x1), uint64(x.UID))
 	}
 	if x.GID != 0 {
-		b = protowire.AppendTag(b, 19, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.GID))
+		b = appendUint(append(b, 0x98, 0x1), uint64(x.GID))
 	}
 	if x.EUID != 0 {
-		b = protowire.AppendTag(b, 20, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.EUID))
+		b = appendUint(append(b, 0xa0, 0x1), uint64(x.EUID))
 	}
 	if x.EGID != 0 {
-		b = protowire.AppendTag(b, 21, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.EGID))
+		b = appendUint(append(b, 0xa8, 0x1), uint64(x.EGID))
 	}
 	if x.FSUID != 0 {
-		b = protowire.AppendTag(b, 22, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.FSUID))
+		b = appendUint(append(b, 0xb0, 0x1), uint64(x.FSUID))
 	}
 	if x.FSGID != 0 {
-		b = protowire.AppendTag(b, 23, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.FSGID))
+		b = appendUint(append(b, 0xb8, 0x1), uint64(x.FSGID))
 	}
 	if x.AUID != 0 {
-		b = protowire.AppendTag(b, 24, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.AUID))
+		b = appendUint(append(b, 0xc0, 0x1), uint64(x.AUID))
 	}
 	if x.AuditSession != 0 {
-		b = protowire.AppendTag(b, 25, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.AuditSession))
+		b = appendUint(append(b, 0xc8, 0x1), uint64(x.AuditSession))
 	}
 	if x.User != "" {
-		b = protowire.AppendTag(b, 26, protowire.BytesType)
-		b = protowire.AppendString(b, x.User)
+		b = appendText(append(b, 0xd2, 0x1), x.User)
 	}
 	if x.Group != "" {
-		b = protowire.AppendTag(b, 27, protowire.BytesType)
-		b = protowire.AppendString(b, x.Group)
+		b = appendText(append(b, 0xda, 0x1), x.Group)
 	}
 	if x.EUser != "" {
-		b = protowire.AppendTag(b, 28, protowire.BytesType)
-		b = protowire.AppendString(b, x.EUser)
+		b = appendText(append(b, 0xe2, 0x1), x.EUser)
 	}
 	if x.EGroup != "" {
-		b = protowire.AppendTag(b, 29, protowire.BytesType)
-		b = protowire.AppendString(b, x.EGroup)
+		b = appendText(append(b, 0xea, 0x1), x.EGroup)
 	}
 	if x.FSUser != "" {
-		b = protowire.AppendTag(b, 30, protowire.BytesType)
-		b = protowire.AppendString(b, x.FSUser)
+		b = appendText(append(b, 0xf2, 0x1), x.FSUser)
 	}
 	if x.FSGroup != "" {
-		b = protowire.AppendTag(b, 31, protowire.BytesType)
-		b = protowire.AppendString(b, x.FSGroup)
+		b = appendText(append(b, 0xfa, 0x1), x.FSGroup)
 	}
 	if x.CapEffective != 0 {
-		b = protowire.AppendTag(b, 32, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapEffective))
+		b = appendUint(append(b, 0x80, 0x2), uint64(x.CapEffective))
 	}
 	if x.CapPermitted != 0 {
-		b = protowire.AppendTag(b, 33, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapPermitted))
+		b = appendUint(append(b, 0x88, 0x2), uint64(x.CapPermitted))
 	}
 	b = appendValue(b, 34, &x.File, AppendFile)
 	b = appendValue(b, 35, &x.Interpreter, AppendFile)
 	if x.ContainerID != "" {
-		b = protowire.AppendTag(b, 36, protowire.BytesType)
-		b = protowire.AppendString(b, x.ContainerID)
+		b = appendText(append(b, 0xa2, 0x2), x.ContainerID)
 	}
 	if x.ContainerCreatedAt != 0 {
-		b = protowire.AppendTag(b, 37, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ContainerCreatedAt))
+		b = appendUint(append(b, 0xa8, 0x2), uint64(x.ContainerCreatedAt))
 	}
 	if x.Cgroup != "" {
-		b = protowire.AppendTag(b, 38, protowire.BytesType)
-		b = protowire.AppendString(b, x.Cgroup)
+		b = appendText(append(b, 0xb2, 0x2), x.Cgroup)
 	}
 	if x.CgroupManager != "" {
-		b = protowire.AppendTag(b, 39, protowire.BytesType)
-		b = protowire.AppendString(b, x.CgroupManager)
+		b = appendText(append(b, 0xba, 0x2), x.CgroupManager)
 	}
 	if x.CgroupVersion != 0 {
-		b = protowire.AppendTag(b, 40, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CgroupVersion))
+		b = appendUint(append(b, 0xc0, 0x2), uint64(x.CgroupVersion))
 	}
 	if x.CgroupID != 0 {
-		b = protowire.AppendTag(b, 41, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CgroupID))
+		b = appendUint(append(b, 0xc8, 0x2), uint64(x.CgroupID))
 	}
 	if x.SID != 0 {
-		b = protowire.AppendTag(b, 42, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SID))
+		b = appendUint(append(b, 0xd0, 0x2), uint64(x.SID))
 	}
 	if x.NetNS != 0 {
-		b = protowire.AppendTag(b, 43, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.NetNS))
+		b = appendUint(append(b, 0xd8, 0x2), uint64(x.NetNS))
 	}
 	if x.MntNS != 0 {
-		b = protowire.AppendTag(b, 44, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.MntNS))
+		b = appendUint(append(b, 0xe0, 0x2), uint64(x.MntNS))
 	}
 	if x.PIDNS != 0 {
-		b = protowire.AppendTag(b, 45, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PIDNS))
+		b = appendUint(append(b, 0xe8, 0x2), uint64(x.PIDNS))
 	}
 	if x.CWD != "" {
-		b = protowire.AppendTag(b, 46, protowire.BytesType)
-		b = protowire.AppendString(b, x.CWD)
+		b = appendText(append(b, 0xf2, 0x2), x.CWD)
 	}
 	if x.Source != "" {
-		b = protowire.AppendTag(b, 47, protowire.BytesType)
-		b = protowire.AppendString(b, x.Source)
+		b = appendText(append(b, 0xfa, 0x2), x.Source)
 	}
 	if x.ExecTime != 0 {
-		b = protowire.AppendTag(b, 48, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ExecTime))
+		b = appendUint(append(b, 0x80, 0x3), uint64(x.ExecTime))
 	}
 	if x.NSPID != 0 {
-		b = protowire.AppendTag(b, 49, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.NSPID))
+		b = appendUint(append(b, 0x88, 0x3), uint64(x.NSPID))
 	}
 	if x.CapsAttempted != 0 {
-		b = protowire.AppendTag(b, 50, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapsAttempted))
+		b = appendUint(append(b, 0x90, 0x3), uint64(x.CapsAttempted))
 	}
 	if x.CapsUsed != 0 {
-		b = protowire.AppendTag(b, 51, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapsUsed))
+		b = appendUint(append(b, 0x98, 0x3), uint64(x.CapsUsed))
 	}
 	for _, s := range x.ContainerTags {
-		b = protowire.AppendTag(b, 52, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0xa2, 0x3), s)
 	}
 	if x.ContainerRuntime != "" {
-		b = protowire.AppendTag(b, 53, protowire.BytesType)
-		b = protowire.AppendString(b, x.ContainerRuntime)
+		b = appendText(append(b, 0xaa, 0x3), x.ContainerRuntime)
 	}
 	if x.CgroupFileMountID != 0 {
-		b = protowire.AppendTag(b, 54, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CgroupFileMountID))
+		b = appendUint(append(b, 0xb0, 0x3), uint64(x.CgroupFileMountID))
 	}
 	if x.CgroupCreatedAt != 0 {
-		b = protowire.AppendTag(b, 55, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CgroupCreatedAt))
+		b = appendUint(append(b, 0xb8, 0x3), uint64(x.CgroupCreatedAt))
 	}
 	if x.UserSession != nil {
 		b = appendMessage(b, 56, x.UserSession, AppendUserSession)
@@ -2759,70 +2648,55 @@ func ConsumeProcess(b []byte, x *Process) error {
 // AppendEvent appends the protobuf encoding of x to b.
 func AppendEvent(b []byte, x *Event) []byte {
 	if x.Seq != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Seq))
+		b = appendUint(append(b, 0x8), uint64(x.Seq))
 	}
 	if x.BootNS != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.BootNS))
+		b = appendUint(append(b, 0x10), uint64(x.BootNS))
 	}
 	if x.TimeNS != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.TimeNS))
+		b = appendUint(append(b, 0x18), uint64(x.TimeNS))
 	}
 	if x.Kind != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Kind))
+		b = appendUint(append(b, 0x20), uint64(x.Kind))
 	}
 	if x.PID != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PID))
+		b = appendUint(append(b, 0x28), uint64(x.PID))
 	}
 	if x.TID != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.TID))
+		b = appendUint(append(b, 0x30), uint64(x.TID))
 	}
 	if x.StartNS != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.StartNS))
+		b = appendUint(append(b, 0x38), uint64(x.StartNS))
 	}
 	if !x.ProcID.IsZero() {
 		b = appendRef(b, 8, x.ProcID)
 	}
 	for _, s := range x.ContextKeys {
-		b = protowire.AppendTag(b, 9, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x4a), s)
 	}
 	for i := range x.Signals {
 		b = appendMessage(b, 10, &x.Signals[i], AppendSignal)
 	}
 	if x.Flags != 0 {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Flags))
+		b = appendUint(append(b, 0x58), uint64(x.Flags))
 	}
 	if x.CgroupID != 0 {
-		b = protowire.AppendTag(b, 12, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CgroupID))
+		b = appendUint(append(b, 0x60), uint64(x.CgroupID))
 	}
 	for _, s := range x.Reasons {
-		b = protowire.AppendTag(b, 13, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x6a), s)
 	}
 	if x.Run != 0 {
-		b = protowire.AppendTag(b, 14, protowire.Fixed64Type)
-		b = protowire.AppendFixed64(b, x.Run)
+		b = protowire.AppendFixed64(append(b, 0x71), x.Run)
 	}
 	if x.UID != 0 {
-		b = protowire.AppendTag(b, 15, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.UID))
+		b = appendUint(append(b, 0x78), uint64(x.UID))
 	}
 	if x.GID != 0 {
-		b = protowire.AppendTag(b, 16, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.GID))
+		b = appendUint(append(b, 0x80, 0x1), uint64(x.GID))
 	}
 	if x.EUID != 0 {
-		b = protowire.AppendTag(b, 17, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.EUID))
+		b = appendUint(append(b, 0x88, 0x1), uint64(x.EUID))
 	}
 	if x.Fork != nil {
 		b = appendMessage(b, 33, x.Fork, AppendFork)
@@ -3441,12 +3315,10 @@ func ConsumeEvent(b []byte, x *Event) error {
 // AppendTarget appends the protobuf encoding of x to b.
 func AppendTarget(b []byte, x *Target) []byte {
 	if x.PID != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PID))
+		b = appendUint(append(b, 0x8), uint64(x.PID))
 	}
 	if x.StartNS != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.StartNS))
+		b = appendUint(append(b, 0x10), uint64(x.StartNS))
 	}
 	if !x.Node.IsZero() {
 		b = appendRef(b, 3, x.Node)
@@ -3500,47 +3372,37 @@ func ConsumeTarget(b []byte, x *Target) error {
 // AppendSignal appends the protobuf encoding of x to b.
 func AppendSignal(b []byte, x *Signal) []byte {
 	if x.RuleID != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.RuleID)
+		b = appendText(append(b, 0xa), x.RuleID)
 	}
 	if x.Version != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Version)
+		b = appendText(append(b, 0x12), x.Version)
 	}
 	if x.Policy != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.Policy)
+		b = appendText(append(b, 0x1a), x.Policy)
 	}
 	if x.Title != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Title)
+		b = appendText(append(b, 0x22), x.Title)
 	}
 	if x.Type != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.Type)
+		b = appendText(append(b, 0x2a), x.Type)
 	}
 	if x.Severity != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.Severity)
+		b = appendText(append(b, 0x32), x.Severity)
 	}
 	for _, s := range x.Techniques {
-		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x3a), s)
 	}
 	for _, s := range x.Tactics {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x42), s)
 	}
 	if x.Suppressed != 0 {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Suppressed))
+		b = appendUint(append(b, 0x48), uint64(x.Suppressed))
 	}
 	for i := range x.Recommended {
 		b = appendMessage(b, 10, &x.Recommended[i], AppendRecommendation)
 	}
 	for _, s := range x.Tags {
-		b = protowire.AppendTag(b, 11, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x5a), s)
 	}
 	return b
 }
@@ -3645,16 +3507,13 @@ func ConsumeSignal(b []byte, x *Signal) error {
 // AppendRecommendation appends the protobuf encoding of x to b.
 func AppendRecommendation(b []byte, x *Recommendation) []byte {
 	if x.ID != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.ID)
+		b = appendText(append(b, 0xa), x.ID)
 	}
 	if x.Label != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Label)
+		b = appendText(append(b, 0x12), x.Label)
 	}
 	if x.Why != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.Why)
+		b = appendText(append(b, 0x1a), x.Why)
 	}
 	return b
 }
@@ -3703,39 +3562,31 @@ func ConsumeRecommendation(b []byte, x *Recommendation) error {
 // AppendContext appends the protobuf encoding of x to b.
 func AppendContext(b []byte, x *Context) []byte {
 	if x.Key != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Key)
+		b = appendText(append(b, 0xa), x.Key)
 	}
 	if x.Layer != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Layer)
+		b = appendText(append(b, 0x12), x.Layer)
 	}
 	if x.Priority != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Priority))
+		b = appendUint(append(b, 0x18), uint64(x.Priority))
 	}
 	if x.Entity != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Entity)
+		b = appendText(append(b, 0x22), x.Entity)
 	}
 	if x.ParentKey != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.ParentKey)
+		b = appendText(append(b, 0x2a), x.ParentKey)
 	}
 	if !x.OpenedBy.IsZero() {
 		b = appendRef(b, 6, x.OpenedBy)
 	}
 	if x.Reason != "" {
-		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendString(b, x.Reason)
+		b = appendText(append(b, 0x3a), x.Reason)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x40), uint64(x.At))
 	}
 	if x.Episodic {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x48, 1)
 	}
 	return b
 }
@@ -3828,16 +3679,13 @@ func ConsumeContext(b []byte, x *Context) error {
 // AppendContextHot appends the protobuf encoding of x to b.
 func AppendContextHot(b []byte, x *ContextHot) []byte {
 	if x.Key != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Key)
+		b = appendText(append(b, 0xa), x.Key)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x10), uint64(x.At))
 	}
 	if x.Hot {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x18, 1)
 	}
 	if !x.By.IsZero() {
 		b = appendRef(b, 4, x.By)
@@ -3898,32 +3746,25 @@ func ConsumeContextHot(b []byte, x *ContextHot) error {
 // AppendContextLink appends the protobuf encoding of x to b.
 func AppendContextLink(b []byte, x *ContextLink) []byte {
 	if x.FromContext != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.FromContext)
+		b = appendText(append(b, 0xa), x.FromContext)
 	}
 	if x.ToContext != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.ToContext)
+		b = appendText(append(b, 0x12), x.ToContext)
 	}
 	if x.Type != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.Type)
+		b = appendText(append(b, 0x1a), x.Type)
 	}
 	if x.Weight != 0 {
-		b = protowire.AppendTag(b, 4, protowire.Fixed64Type)
-		b = protowire.AppendFixed64(b, math.Float64bits(x.Weight))
+		b = protowire.AppendFixed64(append(b, 0x21), math.Float64bits(x.Weight))
 	}
 	if x.Reason != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.Reason)
+		b = appendText(append(b, 0x2a), x.Reason)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x30), uint64(x.At))
 	}
 	if x.Expires != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Expires))
+		b = appendUint(append(b, 0x38), uint64(x.Expires))
 	}
 	if !x.Event.IsZero() {
 		b = appendRef(b, 8, x.Event)
@@ -3932,8 +3773,7 @@ func AppendContextLink(b []byte, x *ContextLink) []byte {
 		b = appendRef(b, 9, x.Cause)
 	}
 	if x.Path != "" {
-		b = protowire.AppendTag(b, 10, protowire.BytesType)
-		b = protowire.AppendString(b, x.Path)
+		b = appendText(append(b, 0x52), x.Path)
 	}
 	return b
 }
@@ -4035,68 +3875,52 @@ func ConsumeContextLink(b []byte, x *ContextLink) error {
 // AppendRunStart appends the protobuf encoding of x to b.
 func AppendRunStart(b []byte, x *RunStart) []byte {
 	if x.Run != 0 {
-		b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
-		b = protowire.AppendFixed64(b, x.Run)
+		b = protowire.AppendFixed64(append(b, 0x9), x.Run)
 	}
 	if len(x.Seed) > 0 {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendBytes(b, x.Seed)
+		b = protowire.AppendBytes(append(b, 0x12), x.Seed)
 	}
 	if x.HostID != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.HostID)
+		b = appendText(append(b, 0x1a), x.HostID)
 	}
 	if x.BootID != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.BootID)
+		b = appendText(append(b, 0x22), x.BootID)
 	}
 	if x.Hostname != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.Hostname)
+		b = appendText(append(b, 0x2a), x.Hostname)
 	}
 	if x.Kernel != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.Kernel)
+		b = appendText(append(b, 0x32), x.Kernel)
 	}
 	if x.Arch != "" {
-		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendString(b, x.Arch)
+		b = appendText(append(b, 0x3a), x.Arch)
 	}
 	if x.Mode != "" {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, x.Mode)
+		b = appendText(append(b, 0x42), x.Mode)
 	}
 	if x.Schema != 0 {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Schema))
+		b = appendUint(append(b, 0x48), uint64(x.Schema))
 	}
 	if x.OffsetNS != 0 {
-		b = protowire.AppendTag(b, 10, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.OffsetNS))
+		b = appendUint(append(b, 0x50), uint64(x.OffsetNS))
 	}
 	if x.Recording {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x58, 1)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 12, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x60), uint64(x.At))
 	}
 	if x.Version != "" {
-		b = protowire.AppendTag(b, 13, protowire.BytesType)
-		b = protowire.AppendString(b, x.Version)
+		b = appendText(append(b, 0x6a), x.Version)
 	}
 	if x.Distribution != "" {
-		b = protowire.AppendTag(b, 14, protowire.BytesType)
-		b = protowire.AppendString(b, x.Distribution)
+		b = appendText(append(b, 0x72), x.Distribution)
 	}
 	if x.AgentPID != 0 {
-		b = protowire.AppendTag(b, 15, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.AgentPID))
+		b = appendUint(append(b, 0x78), uint64(x.AgentPID))
 	}
 	for _, s := range x.AgentFiles {
-		b = protowire.AppendTag(b, 16, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x82, 0x1), s)
 	}
 	return b
 }
@@ -4236,8 +4060,7 @@ func ConsumeRunStart(b []byte, x *RunStart) error {
 // AppendClock appends the protobuf encoding of x to b.
 func AppendClock(b []byte, x *Clock) []byte {
 	if x.OffsetNS != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.OffsetNS))
+		b = appendUint(append(b, 0x8), uint64(x.OffsetNS))
 	}
 	return b
 }
@@ -4275,8 +4098,7 @@ func AppendFilterPlan(b []byte, x *FilterPlan) []byte {
 		b = appendMessage(b, 1, &x.Kinds[i], AppendKindPlan)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x10), uint64(x.At))
 	}
 	return b
 }
@@ -4318,20 +4140,16 @@ func ConsumeFilterPlan(b []byte, x *FilterPlan) error {
 // AppendKindPlan appends the protobuf encoding of x to b.
 func AppendKindPlan(b []byte, x *KindPlan) []byte {
 	if x.Kind != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Kind))
+		b = appendUint(append(b, 0x8), uint64(x.Kind))
 	}
 	if x.Mode != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Mode)
+		b = appendText(append(b, 0x12), x.Mode)
 	}
 	if x.FlagsAny != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.FlagsAny))
+		b = appendUint(append(b, 0x18), uint64(x.FlagsAny))
 	}
 	for _, s := range x.Names {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x22), s)
 	}
 	return b
 }
@@ -4387,8 +4205,7 @@ func ConsumeKindPlan(b []byte, x *KindPlan) error {
 // AppendSnapshotEnd appends the protobuf encoding of x to b.
 func AppendSnapshotEnd(b []byte, x *SnapshotEnd) []byte {
 	if x.Processes != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Processes))
+		b = appendUint(append(b, 0x8), uint64(x.Processes))
 	}
 	return b
 }
@@ -4423,8 +4240,7 @@ func ConsumeSnapshotEnd(b []byte, x *SnapshotEnd) error {
 // AppendRestoredState appends the protobuf encoding of x to b.
 func AppendRestoredState(b []byte, x *RestoredState) []byte {
 	if x.Run != 0 {
-		b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
-		b = protowire.AppendFixed64(b, x.Run)
+		b = protowire.AppendFixed64(append(b, 0x9), x.Run)
 	}
 	for i := range x.Processes {
 		b = appendMessage(b, 2, &x.Processes[i], AppendProcess)
@@ -4442,12 +4258,10 @@ func AppendRestoredState(b []byte, x *RestoredState) []byte {
 		b = appendMessage(b, 6, &x.Writes[i], AppendHotWrite)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x38), uint64(x.At))
 	}
 	if x.BootID != "" {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, x.BootID)
+		b = appendText(append(b, 0x42), x.BootID)
 	}
 	return b
 }
@@ -4534,8 +4348,7 @@ func AppendCarried(b []byte, x *Carried) []byte {
 		b = appendRef(b, 1, x.Process)
 	}
 	for _, s := range x.Keys {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x12), s)
 	}
 	return b
 }
@@ -4579,31 +4392,25 @@ func ConsumeCarried(b []byte, x *Carried) error {
 // AppendHotWrite appends the protobuf encoding of x to b.
 func AppendHotWrite(b []byte, x *HotWrite) []byte {
 	if x.Path != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Path)
+		b = appendText(append(b, 0xa), x.Path)
 	}
 	if x.Inode != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Inode))
+		b = appendUint(append(b, 0x10), uint64(x.Inode))
 	}
 	if x.Dev != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Dev))
+		b = appendUint(append(b, 0x18), uint64(x.Dev))
 	}
 	if x.Key != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Key)
+		b = appendText(append(b, 0x22), x.Key)
 	}
 	if !x.Event.IsZero() {
 		b = appendRef(b, 5, x.Event)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x30), uint64(x.At))
 	}
 	if x.Writer != "" {
-		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendString(b, x.Writer)
+		b = appendText(append(b, 0x3a), x.Writer)
 	}
 	return b
 }
@@ -4682,16 +4489,13 @@ func ConsumeHotWrite(b []byte, x *HotWrite) error {
 // AppendAnswer appends the protobuf encoding of x to b.
 func AppendAnswer(b []byte, x *Answer) []byte {
 	if x.Question != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Question)
+		b = appendText(append(b, 0xa), x.Question)
 	}
 	if x.Key != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Key)
+		b = appendText(append(b, 0x12), x.Key)
 	}
 	for _, s := range x.Values {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x1a), s)
 	}
 	if x.File != nil {
 		b = appendMessage(b, 4, x.File, AppendFileFacts)
@@ -4750,32 +4554,25 @@ func ConsumeAnswer(b []byte, x *Answer) error {
 // AppendFileState appends the protobuf encoding of x to b.
 func AppendFileState(b []byte, x *FileState) []byte {
 	if x.Mode != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Mode))
+		b = appendUint(append(b, 0x8), uint64(x.Mode))
 	}
 	if x.UID != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.UID))
+		b = appendUint(append(b, 0x10), uint64(x.UID))
 	}
 	if x.GID != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.GID))
+		b = appendUint(append(b, 0x18), uint64(x.GID))
 	}
 	if x.Size != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Size))
+		b = appendUint(append(b, 0x20), uint64(x.Size))
 	}
 	if x.Inode != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Inode))
+		b = appendUint(append(b, 0x28), uint64(x.Inode))
 	}
 	if x.ModificationTime != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ModificationTime))
+		b = appendUint(append(b, 0x30), uint64(x.ModificationTime))
 	}
 	for _, s := range x.Hashes {
-		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x3a), s)
 	}
 	return b
 }
@@ -4855,20 +4652,16 @@ func AppendFileFacts(b []byte, x *FileFacts) []byte {
 		b = appendRef(b, 1, x.Event)
 	}
 	if x.Field != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Field)
+		b = appendText(append(b, 0x12), x.Field)
 	}
 	for _, s := range x.Hashes {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x1a), s)
 	}
 	if x.Reason != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Reason)
+		b = appendText(append(b, 0x22), x.Reason)
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x28), uint64(x.At))
 	}
 	if x.Metadata != nil {
 		b = appendMessage(b, 6, x.Metadata, AppendFileMetadata)
@@ -4880,8 +4673,7 @@ func AppendFileFacts(b []byte, x *FileFacts) []byte {
 		b = appendMessage(b, 8, x.After, AppendFileState)
 	}
 	if x.Diff != "" {
-		b = protowire.AppendTag(b, 9, protowire.BytesType)
-		b = protowire.AppendString(b, x.Diff)
+		b = appendText(append(b, 0x4a), x.Diff)
 	}
 	return b
 }
@@ -4974,28 +4766,22 @@ func ConsumeFileFacts(b []byte, x *FileFacts) error {
 // AppendLost appends the protobuf encoding of x to b.
 func AppendLost(b []byte, x *Lost) []byte {
 	if x.Kind != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Kind))
+		b = appendUint(append(b, 0x8), uint64(x.Kind))
 	}
 	if x.Reason != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Reason)
+		b = appendText(append(b, 0x12), x.Reason)
 	}
 	if x.Count != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Count))
+		b = appendUint(append(b, 0x18), uint64(x.Count))
 	}
 	if x.From != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.From))
+		b = appendUint(append(b, 0x20), uint64(x.From))
 	}
 	if x.To != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.To))
+		b = appendUint(append(b, 0x28), uint64(x.To))
 	}
 	if x.Where != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.Where)
+		b = appendText(append(b, 0x32), x.Where)
 	}
 	return b
 }
@@ -5065,12 +4851,10 @@ func ConsumeLost(b []byte, x *Lost) error {
 // AppendCanary appends the protobuf encoding of x to b.
 func AppendCanary(b []byte, x *Canary) []byte {
 	if x.Nonce != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Nonce))
+		b = appendUint(append(b, 0x8), uint64(x.Nonce))
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x10), uint64(x.At))
 	}
 	return b
 }
@@ -5112,12 +4896,10 @@ func ConsumeCanary(b []byte, x *Canary) error {
 // AppendPressure appends the protobuf encoding of x to b.
 func AppendPressure(b []byte, x *Pressure) []byte {
 	if x.Level != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Level))
+		b = appendUint(append(b, 0x8), uint64(x.Level))
 	}
 	if x.At != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.At))
+		b = appendUint(append(b, 0x10), uint64(x.At))
 	}
 	return b
 }
@@ -5159,12 +4941,10 @@ func ConsumePressure(b []byte, x *Pressure) error {
 // AppendStreamRecord appends the protobuf encoding of x to b.
 func AppendStreamRecord(b []byte, x *StreamRecord) []byte {
 	if x.Seq != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Seq))
+		b = appendUint(append(b, 0x8), uint64(x.Seq))
 	}
 	if x.BootNS != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.BootNS))
+		b = appendUint(append(b, 0x10), uint64(x.BootNS))
 	}
 	if x.RunStart != nil {
 		b = appendMessage(b, 3, x.RunStart, AppendRunStart)
@@ -5316,8 +5096,7 @@ func ConsumeStreamRecord(b []byte, x *StreamRecord) error {
 // AppendSpoolRecord appends the protobuf encoding of x to b.
 func AppendSpoolRecord(b []byte, x *SpoolRecord) []byte {
 	if x.Seq != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Seq))
+		b = appendUint(append(b, 0x8), uint64(x.Seq))
 	}
 	if x.RunStart != nil {
 		b = appendMessage(b, 2, x.RunStart, AppendRunStart)
@@ -5452,43 +5231,34 @@ func ConsumeSpoolRecord(b []byte, x *SpoolRecord) error {
 // AppendUserSession appends the protobuf encoding of x to b.
 func AppendUserSession(b []byte, x *UserSession) []byte {
 	if x.K8sUsername != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.K8sUsername)
+		b = appendText(append(b, 0xa), x.K8sUsername)
 	}
 	if x.K8sUID != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.K8sUID)
+		b = appendText(append(b, 0x12), x.K8sUID)
 	}
 	for _, s := range x.K8sGroups {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x1a), s)
 	}
 	if x.SSHUsername != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.SSHUsername)
+		b = appendText(append(b, 0x22), x.SSHUsername)
 	}
 	if x.SSHPort != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SSHPort))
+		b = appendUint(append(b, 0x28), uint64(x.SSHPort))
 	}
 	if x.SSHClientIP.IsValid() {
 		b = appendIP(b, 6, x.SSHClientIP)
 	}
 	if x.SSHAuthMethod != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SSHAuthMethod))
+		b = appendUint(append(b, 0x38), uint64(x.SSHAuthMethod))
 	}
 	if x.SSHPublicKey != "" {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, x.SSHPublicKey)
+		b = appendText(append(b, 0x42), x.SSHPublicKey)
 	}
 	if x.ID != "" {
-		b = protowire.AppendTag(b, 9, protowire.BytesType)
-		b = protowire.AppendString(b, x.ID)
+		b = appendText(append(b, 0x4a), x.ID)
 	}
 	if x.SessionType != "" {
-		b = protowire.AppendTag(b, 10, protowire.BytesType)
-		b = protowire.AppendString(b, x.SessionType)
+		b = appendText(append(b, 0x52), x.SessionType)
 	}
 	return b
 }
@@ -5628,8 +5398,7 @@ func AppendExec(b []byte, x *Exec) []byte {
 		b = appendMessage(b, 1, x.Image, AppendProcess)
 	}
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x12), x.SyscallPath)
 	}
 	return b
 }
@@ -5671,12 +5440,10 @@ func ConsumeExec(b []byte, x *Exec) error {
 // AppendExit appends the protobuf encoding of x to b.
 func AppendExit(b []byte, x *Exit) []byte {
 	if x.Cause != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Cause))
+		b = appendUint(append(b, 0x8), uint64(x.Cause))
 	}
 	if x.Code != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Code))
+		b = appendUint(append(b, 0x10), uint64(x.Code))
 	}
 	return b
 }
@@ -5719,24 +5486,19 @@ func ConsumeExit(b []byte, x *Exit) error {
 func AppendOpen(b []byte, x *Open) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.Flags != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Flags))
+		b = appendUint(append(b, 0x10), uint64(x.Flags))
 	}
 	if x.DestinationMode != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.DestinationMode))
+		b = appendUint(append(b, 0x18), uint64(x.DestinationMode))
 	}
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x22), x.SyscallPath)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x28), uint64(x.Retval))
 	}
 	if x.Created {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x30, 1)
 	}
 	return b
 }
@@ -5809,20 +5571,16 @@ func ConsumeOpen(b []byte, x *Open) error {
 func AppendUnlink(b []byte, x *Unlink) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.Flags != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Flags))
+		b = appendUint(append(b, 0x10), uint64(x.Flags))
 	}
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x1a), x.SyscallPath)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x20), uint64(x.Retval))
 	}
 	if x.SyscallDirfd != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SyscallDirfd))
+		b = appendUint(append(b, 0x28), uint64(x.SyscallDirfd))
 	}
 	return b
 }
@@ -5889,16 +5647,13 @@ func AppendRename(b []byte, x *Rename) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	b = appendValue(b, 2, &x.Destination, AppendFile)
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x1a), x.SyscallPath)
 	}
 	if x.SyscallDestinationPath != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallDestinationPath)
+		b = appendText(append(b, 0x22), x.SyscallDestinationPath)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x28), uint64(x.Retval))
 	}
 	return b
 }
@@ -5966,20 +5721,16 @@ func ConsumeRename(b []byte, x *Rename) error {
 func AppendChmod(b []byte, x *Chmod) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.DestinationMode != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.DestinationMode))
+		b = appendUint(append(b, 0x10), uint64(x.DestinationMode))
 	}
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x1a), x.SyscallPath)
 	}
 	if x.SyscallMode != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SyscallMode))
+		b = appendUint(append(b, 0x20), uint64(x.SyscallMode))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x28), uint64(x.Retval))
 	}
 	return b
 }
@@ -6045,36 +5796,28 @@ func ConsumeChmod(b []byte, x *Chmod) error {
 func AppendChown(b []byte, x *Chown) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.DestinationUID != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.DestinationUID))
+		b = appendUint(append(b, 0x10), uint64(x.DestinationUID))
 	}
 	if x.DestinationGID != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.DestinationGID))
+		b = appendUint(append(b, 0x18), uint64(x.DestinationGID))
 	}
 	if x.DestinationUser != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.DestinationUser)
+		b = appendText(append(b, 0x22), x.DestinationUser)
 	}
 	if x.DestinationGroup != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.DestinationGroup)
+		b = appendText(append(b, 0x2a), x.DestinationGroup)
 	}
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x32), x.SyscallPath)
 	}
 	if x.SyscallUID != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SyscallUID))
+		b = appendUint(append(b, 0x38), uint64(x.SyscallUID))
 	}
 	if x.SyscallGID != 0 {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SyscallGID))
+		b = appendUint(append(b, 0x40), uint64(x.SyscallGID))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x48), uint64(x.Retval))
 	}
 	return b
 }
@@ -6169,16 +5912,13 @@ func AppendLink(b []byte, x *Link) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	b = appendValue(b, 2, &x.Destination, AppendFile)
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x1a), x.SyscallPath)
 	}
 	if x.SyscallDestinationPath != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallDestinationPath)
+		b = appendText(append(b, 0x22), x.SyscallDestinationPath)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x28), uint64(x.Retval))
 	}
 	return b
 }
@@ -6246,12 +5986,10 @@ func ConsumeLink(b []byte, x *Link) error {
 func AppendSymlink(b []byte, x *Symlink) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.Target != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Target)
+		b = appendText(append(b, 0x12), x.Target)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -6303,12 +6041,10 @@ func ConsumeSymlink(b []byte, x *Symlink) error {
 func AppendConnect(b []byte, x *Connect) []byte {
 	b = appendValue(b, 1, &x.Addr, AppendAddress)
 	if x.Protocol != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Protocol))
+		b = appendUint(append(b, 0x10), uint64(x.Protocol))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -6361,8 +6097,7 @@ func AppendAccept(b []byte, x *Accept) []byte {
 	b = appendValue(b, 1, &x.Addr, AppendAddress)
 	b = appendValue(b, 2, &x.Local, AppendAddress)
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -6416,12 +6151,10 @@ func ConsumeAccept(b []byte, x *Accept) error {
 func AppendBind(b []byte, x *Bind) []byte {
 	b = appendValue(b, 1, &x.Addr, AppendAddress)
 	if x.Protocol != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Protocol))
+		b = appendUint(append(b, 0x10), uint64(x.Protocol))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -6472,36 +6205,28 @@ func ConsumeBind(b []byte, x *Bind) error {
 // AppendSetuid appends the protobuf encoding of x to b.
 func AppendSetuid(b []byte, x *Setuid) []byte {
 	if x.UID != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.UID))
+		b = appendUint(append(b, 0x8), uint64(x.UID))
 	}
 	if x.EUID != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.EUID))
+		b = appendUint(append(b, 0x10), uint64(x.EUID))
 	}
 	if x.FSUID != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.FSUID))
+		b = appendUint(append(b, 0x18), uint64(x.FSUID))
 	}
 	if x.User != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.User)
+		b = appendText(append(b, 0x22), x.User)
 	}
 	if x.EUser != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.EUser)
+		b = appendText(append(b, 0x2a), x.EUser)
 	}
 	if x.FSUser != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.FSUser)
+		b = appendText(append(b, 0x32), x.FSUser)
 	}
 	if x.CapEffective != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapEffective))
+		b = appendUint(append(b, 0x38), uint64(x.CapEffective))
 	}
 	if x.CapPermitted != 0 {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapPermitted))
+		b = appendUint(append(b, 0x40), uint64(x.CapPermitted))
 	}
 	return b
 }
@@ -6585,28 +6310,22 @@ func ConsumeSetuid(b []byte, x *Setuid) error {
 // AppendSetgid appends the protobuf encoding of x to b.
 func AppendSetgid(b []byte, x *Setgid) []byte {
 	if x.GID != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.GID))
+		b = appendUint(append(b, 0x8), uint64(x.GID))
 	}
 	if x.EGID != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.EGID))
+		b = appendUint(append(b, 0x10), uint64(x.EGID))
 	}
 	if x.FSGID != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.FSGID))
+		b = appendUint(append(b, 0x18), uint64(x.FSGID))
 	}
 	if x.Group != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Group)
+		b = appendText(append(b, 0x22), x.Group)
 	}
 	if x.EGroup != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.EGroup)
+		b = appendText(append(b, 0x2a), x.EGroup)
 	}
 	if x.FSGroup != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.FSGroup)
+		b = appendText(append(b, 0x32), x.FSGroup)
 	}
 	return b
 }
@@ -6677,20 +6396,16 @@ func ConsumeSetgid(b []byte, x *Setgid) error {
 func AppendCgroupWrite(b []byte, x *CgroupWrite) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.PID != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PID))
+		b = appendUint(append(b, 0x10), uint64(x.PID))
 	}
 	if x.Cgroup != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.Cgroup)
+		b = appendText(append(b, 0x1a), x.Cgroup)
 	}
 	if x.CgroupID != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CgroupID))
+		b = appendUint(append(b, 0x20), uint64(x.CgroupID))
 	}
 	if x.MovedStartNS != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.MovedStartNS))
+		b = appendUint(append(b, 0x28), uint64(x.MovedStartNS))
 	}
 	return b
 }
@@ -6756,16 +6471,13 @@ func ConsumeCgroupWrite(b []byte, x *CgroupWrite) error {
 func AppendMkdir(b []byte, x *Mkdir) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.DestinationMode != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.DestinationMode))
+		b = appendUint(append(b, 0x10), uint64(x.DestinationMode))
 	}
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x1a), x.SyscallPath)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x20), uint64(x.Retval))
 	}
 	return b
 }
@@ -6824,12 +6536,10 @@ func ConsumeMkdir(b []byte, x *Mkdir) error {
 func AppendRmdir(b []byte, x *Rmdir) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x12), x.SyscallPath)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -6881,12 +6591,10 @@ func ConsumeRmdir(b []byte, x *Rmdir) error {
 func AppendChdir(b []byte, x *Chdir) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x12), x.SyscallPath)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -6937,48 +6645,37 @@ func ConsumeChdir(b []byte, x *Chdir) error {
 // AppendMount appends the protobuf encoding of x to b.
 func AppendMount(b []byte, x *Mount) []byte {
 	if x.MountpointPath != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.MountpointPath)
+		b = appendText(append(b, 0xa), x.MountpointPath)
 	}
 	if x.SourcePath != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.SourcePath)
+		b = appendText(append(b, 0x12), x.SourcePath)
 	}
 	if x.RootPath != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.RootPath)
+		b = appendText(append(b, 0x1a), x.RootPath)
 	}
 	if x.FSType != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.FSType)
+		b = appendText(append(b, 0x22), x.FSType)
 	}
 	if x.SyscallMountpointPath != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallMountpointPath)
+		b = appendText(append(b, 0x2a), x.SyscallMountpointPath)
 	}
 	if x.SyscallSourcePath != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallSourcePath)
+		b = appendText(append(b, 0x32), x.SyscallSourcePath)
 	}
 	if x.SyscallFSType != "" {
-		b = protowire.AppendTag(b, 7, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallFSType)
+		b = appendText(append(b, 0x3a), x.SyscallFSType)
 	}
 	if x.Flags != 0 {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Flags))
+		b = appendUint(append(b, 0x40), uint64(x.Flags))
 	}
 	if x.Detached {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x48, 1)
 	}
 	if x.Hidden {
-		b = protowire.AppendTag(b, 10, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x50, 1)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x58), uint64(x.Retval))
 	}
 	return b
 }
@@ -7083,16 +6780,13 @@ func ConsumeMount(b []byte, x *Mount) error {
 // AppendUmount appends the protobuf encoding of x to b.
 func AppendUmount(b []byte, x *Umount) []byte {
 	if x.MountpointPath != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.MountpointPath)
+		b = appendText(append(b, 0xa), x.MountpointPath)
 	}
 	if x.Flags != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Flags))
+		b = appendUint(append(b, 0x10), uint64(x.Flags))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -7142,12 +6836,10 @@ func ConsumeUmount(b []byte, x *Umount) error {
 func AppendSetxattr(b []byte, x *Setxattr) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.DestinationName != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.DestinationName)
+		b = appendText(append(b, 0x12), x.DestinationName)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -7199,12 +6891,10 @@ func ConsumeSetxattr(b []byte, x *Setxattr) error {
 func AppendRemovexattr(b []byte, x *Removexattr) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.DestinationName != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.DestinationName)
+		b = appendText(append(b, 0x12), x.DestinationName)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	return b
 }
@@ -7256,16 +6946,13 @@ func ConsumeRemovexattr(b []byte, x *Removexattr) error {
 func AppendSplice(b []byte, x *Splice) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.PipeEntryFlag != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PipeEntryFlag))
+		b = appendUint(append(b, 0x10), uint64(x.PipeEntryFlag))
 	}
 	if x.PipeExitFlag != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PipeExitFlag))
+		b = appendUint(append(b, 0x18), uint64(x.PipeExitFlag))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x20), uint64(x.Retval))
 	}
 	return b
 }
@@ -7324,20 +7011,16 @@ func ConsumeSplice(b []byte, x *Splice) error {
 func AppendUtimes(b []byte, x *Utimes) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.SyscallPath != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.SyscallPath)
+		b = appendText(append(b, 0x12), x.SyscallPath)
 	}
 	if x.Atime != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Atime))
+		b = appendUint(append(b, 0x18), uint64(x.Atime))
 	}
 	if x.Mtime != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Mtime))
+		b = appendUint(append(b, 0x20), uint64(x.Mtime))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x28), uint64(x.Retval))
 	}
 	return b
 }
@@ -7402,12 +7085,10 @@ func ConsumeUtimes(b []byte, x *Utimes) error {
 // AppendCapset appends the protobuf encoding of x to b.
 func AppendCapset(b []byte, x *Capset) []byte {
 	if x.CapEffective != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapEffective))
+		b = appendUint(append(b, 0x8), uint64(x.CapEffective))
 	}
 	if x.CapPermitted != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.CapPermitted))
+		b = appendUint(append(b, 0x10), uint64(x.CapPermitted))
 	}
 	return b
 }
@@ -7449,17 +7130,14 @@ func ConsumeCapset(b []byte, x *Capset) error {
 // AppendSignalSent appends the protobuf encoding of x to b.
 func AppendSignalSent(b []byte, x *SignalSent) []byte {
 	if x.Type != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Type))
+		b = appendUint(append(b, 0x8), uint64(x.Type))
 	}
 	b = appendValue(b, 2, &x.Target, AppendTarget)
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	if x.PIDGiven != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.PIDGiven))
+		b = appendUint(append(b, 0x20), uint64(x.PIDGiven))
 	}
 	return b
 }
@@ -7517,21 +7195,17 @@ func ConsumeSignalSent(b []byte, x *SignalSent) error {
 // AppendSetrlimit appends the protobuf encoding of x to b.
 func AppendSetrlimit(b []byte, x *Setrlimit) []byte {
 	if x.Resource != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Resource))
+		b = appendUint(append(b, 0x8), uint64(x.Resource))
 	}
 	if x.RlimCur != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.RlimCur))
+		b = appendUint(append(b, 0x10), uint64(x.RlimCur))
 	}
 	if x.RlimMax != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.RlimMax))
+		b = appendUint(append(b, 0x18), uint64(x.RlimMax))
 	}
 	b = appendValue(b, 4, &x.Target, AppendTarget)
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x28), uint64(x.Retval))
 	}
 	return b
 }
@@ -7596,12 +7270,10 @@ func ConsumeSetrlimit(b []byte, x *Setrlimit) error {
 // AppendCapabilities appends the protobuf encoding of x to b.
 func AppendCapabilities(b []byte, x *Capabilities) []byte {
 	if x.Attempted != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Attempted))
+		b = appendUint(append(b, 0x8), uint64(x.Attempted))
 	}
 	if x.Used != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Used))
+		b = appendUint(append(b, 0x10), uint64(x.Used))
 	}
 	return b
 }
@@ -7643,24 +7315,19 @@ func ConsumeCapabilities(b []byte, x *Capabilities) error {
 // AppendPrctl appends the protobuf encoding of x to b.
 func AppendPrctl(b []byte, x *Prctl) []byte {
 	if x.Option != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Option))
+		b = appendUint(append(b, 0x8), uint64(x.Option))
 	}
 	if x.NewName != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.NewName)
+		b = appendText(append(b, 0x12), x.NewName)
 	}
 	if x.IsNameTruncated {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x18, 1)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x20), uint64(x.Retval))
 	}
 	if x.Arg != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Arg))
+		b = appendUint(append(b, 0x28), uint64(x.Arg))
 	}
 	return b
 }
@@ -7723,39 +7390,31 @@ func ConsumePrctl(b []byte, x *Prctl) error {
 // AppendBPF appends the protobuf encoding of x to b.
 func AppendBPF(b []byte, x *BPF) []byte {
 	if x.Cmd != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Cmd))
+		b = appendUint(append(b, 0x8), uint64(x.Cmd))
 	}
 	if x.MapName != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.MapName)
+		b = appendText(append(b, 0x12), x.MapName)
 	}
 	if x.MapType != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.MapType))
+		b = appendUint(append(b, 0x18), uint64(x.MapType))
 	}
 	if x.ProgName != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.ProgName)
+		b = appendText(append(b, 0x22), x.ProgName)
 	}
 	if x.ProgTag != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.ProgTag)
+		b = appendText(append(b, 0x2a), x.ProgTag)
 	}
 	if x.ProgType != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ProgType))
+		b = appendUint(append(b, 0x30), uint64(x.ProgType))
 	}
 	if x.ProgAttachType != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ProgAttachType))
+		b = appendUint(append(b, 0x38), uint64(x.ProgAttachType))
 	}
 	if len(x.ProgHelpers) > 0 {
 		b = appendInts(b, 8, x.ProgHelpers)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x48), uint64(x.Retval))
 	}
 	return b
 }
@@ -7847,24 +7506,19 @@ func ConsumeBPF(b []byte, x *BPF) error {
 func AppendLoadModule(b []byte, x *LoadModule) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.Name != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Name)
+		b = appendText(append(b, 0x12), x.Name)
 	}
 	for _, s := range x.Argv {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x1a), s)
 	}
 	if x.ArgsTruncated {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x20, 1)
 	}
 	if x.LoadedFromMemory {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x28, 1)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x30), uint64(x.Retval))
 	}
 	return b
 }
@@ -7936,12 +7590,10 @@ func ConsumeLoadModule(b []byte, x *LoadModule) error {
 // AppendUnloadModule appends the protobuf encoding of x to b.
 func AppendUnloadModule(b []byte, x *UnloadModule) []byte {
 	if x.Name != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Name)
+		b = appendText(append(b, 0xa), x.Name)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x10), uint64(x.Retval))
 	}
 	return b
 }
@@ -7984,28 +7636,22 @@ func ConsumeUnloadModule(b []byte, x *UnloadModule) error {
 func AppendMmap(b []byte, x *Mmap) []byte {
 	b = appendValue(b, 1, &x.File, AppendFile)
 	if x.Protection != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Protection))
+		b = appendUint(append(b, 0x10), uint64(x.Protection))
 	}
 	if x.Flags != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Flags))
+		b = appendUint(append(b, 0x18), uint64(x.Flags))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x20), uint64(x.Retval))
 	}
 	if x.Addr != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Addr))
+		b = appendUint(append(b, 0x28), uint64(x.Addr))
 	}
 	if x.Len != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Len))
+		b = appendUint(append(b, 0x30), uint64(x.Len))
 	}
 	if x.Offset != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Offset))
+		b = appendUint(append(b, 0x38), uint64(x.Offset))
 	}
 	return b
 }
@@ -8084,24 +7730,19 @@ func ConsumeMmap(b []byte, x *Mmap) error {
 // AppendMprotect appends the protobuf encoding of x to b.
 func AppendMprotect(b []byte, x *Mprotect) []byte {
 	if x.VmProtection != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.VmProtection))
+		b = appendUint(append(b, 0x8), uint64(x.VmProtection))
 	}
 	if x.ReqProtection != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ReqProtection))
+		b = appendUint(append(b, 0x10), uint64(x.ReqProtection))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	if x.Addr != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Addr))
+		b = appendUint(append(b, 0x20), uint64(x.Addr))
 	}
 	if x.Len != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Len))
+		b = appendUint(append(b, 0x28), uint64(x.Len))
 	}
 	return b
 }
@@ -8164,17 +7805,14 @@ func ConsumeMprotect(b []byte, x *Mprotect) error {
 // AppendPtrace appends the protobuf encoding of x to b.
 func AppendPtrace(b []byte, x *Ptrace) []byte {
 	if x.Request != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Request))
+		b = appendUint(append(b, 0x8), uint64(x.Request))
 	}
 	b = appendValue(b, 2, &x.Tracee, AppendTarget)
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x18), uint64(x.Retval))
 	}
 	if x.Addr != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Addr))
+		b = appendUint(append(b, 0x20), uint64(x.Addr))
 	}
 	return b
 }
@@ -8232,20 +7870,16 @@ func ConsumePtrace(b []byte, x *Ptrace) error {
 // AppendSELinux appends the protobuf encoding of x to b.
 func AppendSELinux(b []byte, x *SELinux) []byte {
 	if x.BoolName != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.BoolName)
+		b = appendText(append(b, 0xa), x.BoolName)
 	}
 	if x.BoolState != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.BoolState)
+		b = appendText(append(b, 0x12), x.BoolState)
 	}
 	if x.BoolCommitState {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x18, 1)
 	}
 	if x.EnforceStatus != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.EnforceStatus)
+		b = appendText(append(b, 0x22), x.EnforceStatus)
 	}
 	return b
 }
@@ -8301,36 +7935,28 @@ func ConsumeSELinux(b []byte, x *SELinux) error {
 // AppendSysctl appends the protobuf encoding of x to b.
 func AppendSysctl(b []byte, x *Sysctl) []byte {
 	if x.Action != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Action))
+		b = appendUint(append(b, 0x8), uint64(x.Action))
 	}
 	if x.Name != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Name)
+		b = appendText(append(b, 0x12), x.Name)
 	}
 	if x.NameTruncated {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x18, 1)
 	}
 	if x.Value != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Value)
+		b = appendText(append(b, 0x22), x.Value)
 	}
 	if x.ValueTruncated {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x28, 1)
 	}
 	if x.OldValue != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.OldValue)
+		b = appendText(append(b, 0x32), x.OldValue)
 	}
 	if x.OldValueTruncated {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x38, 1)
 	}
 	if x.FilePosition != 0 {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.FilePosition))
+		b = appendUint(append(b, 0x40), uint64(x.FilePosition))
 	}
 	return b
 }
@@ -8414,12 +8040,10 @@ func ConsumeSysctl(b []byte, x *Sysctl) error {
 // AppendUnshare appends the protobuf encoding of x to b.
 func AppendUnshare(b []byte, x *Unshare) []byte {
 	if x.Flags != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Flags))
+		b = appendUint(append(b, 0x8), uint64(x.Flags))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x10), uint64(x.Retval))
 	}
 	return b
 }
@@ -8461,20 +8085,16 @@ func ConsumeUnshare(b []byte, x *Unshare) error {
 // AppendSocket appends the protobuf encoding of x to b.
 func AppendSocket(b []byte, x *Socket) []byte {
 	if x.Domain != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Domain))
+		b = appendUint(append(b, 0x8), uint64(x.Domain))
 	}
 	if x.Type != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Type))
+		b = appendUint(append(b, 0x10), uint64(x.Type))
 	}
 	if x.Protocol != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Protocol))
+		b = appendUint(append(b, 0x18), uint64(x.Protocol))
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x20), uint64(x.Retval))
 	}
 	return b
 }
@@ -8530,47 +8150,37 @@ func ConsumeSocket(b []byte, x *Socket) error {
 // AppendSetsockopt appends the protobuf encoding of x to b.
 func AppendSetsockopt(b []byte, x *Setsockopt) []byte {
 	if x.SocketType != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SocketType))
+		b = appendUint(append(b, 0x8), uint64(x.SocketType))
 	}
 	if x.SocketFamily != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SocketFamily))
+		b = appendUint(append(b, 0x10), uint64(x.SocketFamily))
 	}
 	if x.SocketProtocol != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.SocketProtocol))
+		b = appendUint(append(b, 0x18), uint64(x.SocketProtocol))
 	}
 	if x.Level != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Level))
+		b = appendUint(append(b, 0x20), uint64(x.Level))
 	}
 	if x.Optname != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Optname))
+		b = appendUint(append(b, 0x28), uint64(x.Optname))
 	}
 	if x.FilterLen != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.FilterLen))
+		b = appendUint(append(b, 0x30), uint64(x.FilterLen))
 	}
 	if x.IsFilterTruncated {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x38, 1)
 	}
 	if x.FilterInstructions != "" {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, x.FilterInstructions)
+		b = appendText(append(b, 0x42), x.FilterInstructions)
 	}
 	if x.FilterHash != "" {
-		b = protowire.AppendTag(b, 9, protowire.BytesType)
-		b = protowire.AppendString(b, x.FilterHash)
+		b = appendText(append(b, 0x4a), x.FilterHash)
 	}
 	if len(x.UsedImmediates) > 0 {
 		b = appendInts(b, 10, x.UsedImmediates)
 	}
 	if x.Retval != 0 {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Retval))
+		b = appendUint(append(b, 0x58), uint64(x.Retval))
 	}
 	return b
 }
@@ -8675,40 +8285,31 @@ func ConsumeSetsockopt(b []byte, x *Setsockopt) error {
 // AppendDNS appends the protobuf encoding of x to b.
 func AppendDNS(b []byte, x *DNS) []byte {
 	if x.ID != 0 {
-		b = protowire.AppendTag(b, 1, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ID))
+		b = appendUint(append(b, 0x8), uint64(x.ID))
 	}
 	if x.QuestionName != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.QuestionName)
+		b = appendText(append(b, 0x12), x.QuestionName)
 	}
 	if x.QuestionType != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.QuestionType))
+		b = appendUint(append(b, 0x18), uint64(x.QuestionType))
 	}
 	if x.QuestionClass != 0 {
-		b = protowire.AppendTag(b, 4, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.QuestionClass))
+		b = appendUint(append(b, 0x20), uint64(x.QuestionClass))
 	}
 	if x.QuestionSize != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.QuestionSize))
+		b = appendUint(append(b, 0x28), uint64(x.QuestionSize))
 	}
 	if x.QuestionCount != 0 {
-		b = protowire.AppendTag(b, 6, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.QuestionCount))
+		b = appendUint(append(b, 0x30), uint64(x.QuestionCount))
 	}
 	if x.ResponseCode != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.ResponseCode))
+		b = appendUint(append(b, 0x38), uint64(x.ResponseCode))
 	}
 	if x.IsResponse {
-		b = protowire.AppendTag(b, 8, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x40, 1)
 	}
 	for _, s := range x.Addresses {
-		b = protowire.AppendTag(b, 9, protowire.BytesType)
-		b = protowire.AppendString(b, s)
+		b = appendText(append(b, 0x4a), s)
 	}
 	b = appendValue(b, 10, &x.Network, AppendHeaders)
 	return b
@@ -8810,8 +8411,7 @@ func ConsumeDNS(b []byte, x *DNS) error {
 func AppendFailedDNS(b []byte, x *FailedDNS) []byte {
 	b = appendValue(b, 1, &x.Network, AppendHeaders)
 	if x.Code != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Code))
+		b = appendUint(append(b, 0x10), uint64(x.Code))
 	}
 	return b
 }
@@ -8855,36 +8455,28 @@ func ConsumeFailedDNS(b []byte, x *FailedDNS) error {
 // AppendIMDS appends the protobuf encoding of x to b.
 func AppendIMDS(b []byte, x *IMDS) []byte {
 	if x.Type != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Type)
+		b = appendText(append(b, 0xa), x.Type)
 	}
 	if x.CloudProvider != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.CloudProvider)
+		b = appendText(append(b, 0x12), x.CloudProvider)
 	}
 	if x.URL != "" {
-		b = protowire.AppendTag(b, 3, protowire.BytesType)
-		b = protowire.AppendString(b, x.URL)
+		b = appendText(append(b, 0x1a), x.URL)
 	}
 	if x.Host != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Host)
+		b = appendText(append(b, 0x22), x.Host)
 	}
 	if x.UserAgent != "" {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendString(b, x.UserAgent)
+		b = appendText(append(b, 0x2a), x.UserAgent)
 	}
 	if x.Server != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.Server)
+		b = appendText(append(b, 0x32), x.Server)
 	}
 	if x.AWSIsIMDSv2 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = append(b, 1)
+		b = append(b, 0x38, 1)
 	}
 	if x.AWSCredentialsType != "" {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, x.AWSCredentialsType)
+		b = appendText(append(b, 0x42), x.AWSCredentialsType)
 	}
 	b = appendValue(b, 9, &x.Network, AppendHeaders)
 	return b
@@ -8979,12 +8571,10 @@ func ConsumeIMDS(b []byte, x *IMDS) error {
 func AppendPacket(b []byte, x *Packet) []byte {
 	b = appendValue(b, 1, &x.Headers, AppendHeaders)
 	if x.Filter != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Filter)
+		b = appendText(append(b, 0x12), x.Filter)
 	}
 	if x.TLSVersion != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.TLSVersion))
+		b = appendUint(append(b, 0x18), uint64(x.TLSVersion))
 	}
 	return b
 }
@@ -9035,12 +8625,10 @@ func ConsumePacket(b []byte, x *Packet) error {
 // AppendNetworkFlowMonitor appends the protobuf encoding of x to b.
 func AppendNetworkFlowMonitor(b []byte, x *NetworkFlowMonitor) []byte {
 	if x.DeviceIfname != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.DeviceIfname)
+		b = appendText(append(b, 0xa), x.DeviceIfname)
 	}
 	if x.DeviceNetns != 0 {
-		b = protowire.AppendTag(b, 2, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.DeviceNetns))
+		b = appendUint(append(b, 0x10), uint64(x.DeviceNetns))
 	}
 	for i := range x.Flows {
 		b = appendMessage(b, 3, &x.Flows[i], AppendFlow)
@@ -9092,56 +8680,43 @@ func ConsumeNetworkFlowMonitor(b []byte, x *NetworkFlowMonitor) error {
 // AppendOndemand appends the protobuf encoding of x to b.
 func AppendOndemand(b []byte, x *Ondemand) []byte {
 	if x.Name != "" {
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendString(b, x.Name)
+		b = appendText(append(b, 0xa), x.Name)
 	}
 	if x.Arg1Str != "" {
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendString(b, x.Arg1Str)
+		b = appendText(append(b, 0x12), x.Arg1Str)
 	}
 	if x.Arg1Uint != 0 {
-		b = protowire.AppendTag(b, 3, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Arg1Uint))
+		b = appendUint(append(b, 0x18), uint64(x.Arg1Uint))
 	}
 	if x.Arg2Str != "" {
-		b = protowire.AppendTag(b, 4, protowire.BytesType)
-		b = protowire.AppendString(b, x.Arg2Str)
+		b = appendText(append(b, 0x22), x.Arg2Str)
 	}
 	if x.Arg2Uint != 0 {
-		b = protowire.AppendTag(b, 5, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Arg2Uint))
+		b = appendUint(append(b, 0x28), uint64(x.Arg2Uint))
 	}
 	if x.Arg3Str != "" {
-		b = protowire.AppendTag(b, 6, protowire.BytesType)
-		b = protowire.AppendString(b, x.Arg3Str)
+		b = appendText(append(b, 0x32), x.Arg3Str)
 	}
 	if x.Arg3Uint != 0 {
-		b = protowire.AppendTag(b, 7, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Arg3Uint))
+		b = appendUint(append(b, 0x38), uint64(x.Arg3Uint))
 	}
 	if x.Arg4Str != "" {
-		b = protowire.AppendTag(b, 8, protowire.BytesType)
-		b = protowire.AppendString(b, x.Arg4Str)
+		b = appendText(append(b, 0x42), x.Arg4Str)
 	}
 	if x.Arg4Uint != 0 {
-		b = protowire.AppendTag(b, 9, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Arg4Uint))
+		b = appendUint(append(b, 0x48), uint64(x.Arg4Uint))
 	}
 	if x.Arg5Str != "" {
-		b = protowire.AppendTag(b, 10, protowire.BytesType)
-		b = protowire.AppendString(b, x.Arg5Str)
+		b = appendText(append(b, 0x52), x.Arg5Str)
 	}
 	if x.Arg5Uint != 0 {
-		b = protowire.AppendTag(b, 11, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Arg5Uint))
+		b = appendUint(append(b, 0x58), uint64(x.Arg5Uint))
 	}
 	if x.Arg6Str != "" {
-		b = protowire.AppendTag(b, 12, protowire.BytesType)
-		b = protowire.AppendString(b, x.Arg6Str)
+		b = appendText(append(b, 0x62), x.Arg6Str)
 	}
 	if x.Arg6Uint != 0 {
-		b = protowire.AppendTag(b, 13, protowire.VarintType)
-		b = protowire.AppendVarint(b, uint64(x.Arg6Uint))
+		b = appendUint(append(b, 0x68), uint64(x.Arg6Uint))
 	}
 	return b
 }

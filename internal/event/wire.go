@@ -27,6 +27,19 @@ func wireError(msg string, n int) error {
 	return &WireError{Message: msg, Reason: protowire.ParseError(n).Error()}
 }
 
+// appendUint appends a varint. Most have one byte, which takes no call.
+func appendUint(b []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(b, byte(v))
+	}
+	return protowire.AppendVarint(b, v)
+}
+
+// appendText appends a string after its length.
+func appendText(b []byte, s string) []byte {
+	return append(appendUint(b, uint64(len(s))), s...)
+}
+
 func appendMessage[T any](b []byte, num protowire.Number, x *T, f func([]byte, *T) []byte) []byte {
 	b = protowire.AppendTag(b, num, protowire.BytesType)
 	// The length is not known yet: one byte is kept for it, which most

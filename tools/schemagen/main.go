@@ -15,6 +15,8 @@ import (
 	"sort"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/clewsec/clew/internal/schema"
 )
 
@@ -265,25 +267,35 @@ func (g *gen) codec(p func(string, ...any), name string, fields []schema.Field, 
 	p("default:\nn := protowire.ConsumeFieldValue(num, typ, b)\nif n < 0 { return wireError(%q, n) }\nb = b[n:]\n}\n}\nreturn nil\n}\n", name)
 }
 
+// tag is the bytes before a field of number n, in hexadecimal: its key as a
+// varint. Written out they cost no call.
+func tag(n int, wire protowire.Type) string {
+	var words []string
+	for _, b := range protowire.AppendTag(nil, protowire.Number(n), wire) {
+		words = append(words, fmt.Sprintf("%#x", b))
+	}
+	return strings.Join(words, ", ")
+}
+
 func (g *gen) appendField(p func(string, ...any), f schema.Field) {
 	n, v := f.N, "x."+goName(f)
 	switch f.Type {
 	case "bool":
-		p("if %s { b = protowire.AppendTag(b, %d, protowire.VarintType); b = append(b, 1) }", v, n)
+		p("if %s { b = append(b, %s, 1) }", v, tag(n, protowire.VarintType))
 	case "int", "u32", "u64", "kind":
-		p("if %s != 0 { b = protowire.AppendTag(b, %d, protowire.VarintType); b = protowire.AppendVarint(b, uint64(%s)) }", v, n, v)
+		p("if %s != 0 { b = appendUint(append(b, %s), uint64(%s)) }", v, tag(n, protowire.VarintType), v)
 	case "fixed64":
-		p("if %s != 0 { b = protowire.AppendTag(b, %d, protowire.Fixed64Type); b = protowire.AppendFixed64(b, %s) }", v, n, v)
+		p("if %s != 0 { b = protowire.AppendFixed64(append(b, %s), %s) }", v, tag(n, protowire.Fixed64Type), v)
 	case "double":
-		p("if %s != 0 { b = protowire.AppendTag(b, %d, protowire.Fixed64Type); b = protowire.AppendFixed64(b, math.Float64bits(%s)) }", v, n, v)
+		p("if %s != 0 { b = protowire.AppendFixed64(append(b, %s), math.Float64bits(%s)) }", v, tag(n, protowire.Fixed64Type), v)
 	case "string":
-		p("if %s != \"\" { b = protowire.AppendTag(b, %d, protowire.BytesType); b = protowire.AppendString(b, %s) }", v, n, v)
+		p("if %s != \"\" { b = appendText(append(b, %s), %s) }", v, tag(n, protowire.BytesType), v)
 	case "strings":
-		p("for _, s := range %s { b = protowire.AppendTag(b, %d, protowire.BytesType); b = protowire.AppendString(b, s) }", v, n)
+		p("for _, s := range %s { b = appendText(append(b, %s), s) }", v, tag(n, protowire.BytesType))
 	case "ints":
 		p("if len(%s) > 0 { b = appendInts(b, %d, %s) }", v, n, v)
 	case "bytes":
-		p("if len(%s) > 0 { b = protowire.AppendTag(b, %d, protowire.BytesType); b = protowire.AppendBytes(b, %s) }", v, n, v)
+		p("if len(%s) > 0 { b = protowire.AppendBytes(append(b, %s), %s) }", v, tag(n, protowire.BytesType), v)
 	case "ip":
 		p("if %s.IsValid() { b = appendIP(b, %d, %s) }", v, n, v)
 	case "ref":
