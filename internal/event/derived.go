@@ -198,8 +198,20 @@ func (p *Process) ArgsOptions() []string {
 	return out
 }
 
-// Service is the service a process belongs to, by its environment or by the
-// systemd unit in its control group; empty when neither says.
+// ContainerTag is the value of a tag of the process's container, the first if
+// there are more; empty when it has none of that key.
+func (p *Process) ContainerTag(key string) string {
+	for _, t := range p.ContainerTags {
+		if v, ok := strings.CutPrefix(t, key); ok && strings.HasPrefix(v, ":") {
+			return v[1:]
+		}
+	}
+	return ""
+}
+
+// Service is the service a process belongs to, by its environment, by its
+// container's labels or by the systemd unit in its control group; empty when
+// none says.
 func (p *Process) Service() string {
 	if p == nil {
 		return ""
@@ -221,6 +233,9 @@ func (p *Process) Service() string {
 				return s
 			}
 		}
+	}
+	if s := p.ContainerTag("service"); s != "" {
+		return s
 	}
 	parts := strings.Split(p.Cgroup, "/")
 	for i := len(parts) - 1; i >= 0; i-- {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/pipeline"
 	"github.com/clewsec/clew/internal/testkit/streamtest"
 )
 
@@ -55,5 +56,52 @@ func TestContainerAnswer(t *testing.T) {
 		return string(event.AppendSpoolRecord(nil, &a)) == string(event.AppendSpoolRecord(nil, &b))
 	}) {
 		t.Error("the same stream gives other records")
+	}
+}
+
+// TestContainerContexts holds that what a runtime starts in a container has the
+// container's context and that of its service, though the runtime's own program
+// was moved into the control group first.
+func TestContainerContexts(t *testing.T) {
+	cfg, err := pipeline.Standard(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Rules = rules{}
+	p, err := pipeline.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strings.Repeat("0c", 32)
+	in := func(p *event.Process) { p.Cgroup, p.ContainerID, p.CgroupManager = "/docker/"+id, id, "docker" }
+	b, init := streamtest.New()
+	shim := b.Spawn(init, "/usr/bin/containerd-shim", nil, func(p *event.Process) { p.Cgroup = "/system.slice/containerd.service" })
+	b.Say(&event.Answer{Question: "container", Key: id, Values: []string{"docker", "5", "image_name:nginx", "service:shop"}})
+	runc := b.Spawn(shim, "/usr/sbin/runc", []string{"init"})
+	b.Move(shim, runc, "/docker/"+id)
+	b.Exec(runc, "/usr/sbin/nginx", nil, in)
+	b.Spawn(runc, "/bin/ls", nil, in)
+	contexts := map[string]map[string]string{}
+	for _, r := range b.Records {
+		if err := p.Push(clone(t, r), func(s *event.SpoolRecord) error {
+			if e := s.Event; e != nil && e.Kind == event.KindExec {
+				of := map[string]string{}
+				for _, c := range e.Contexts {
+					of[c.Layer] = c.Entity
+				}
+				contexts[e.Proc.File.Name()] = of
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := contexts["runc"]; got["service"] != "containerd" || got["cgroup"] != "/system.slice/containerd.service" {
+		t.Errorf("runc carries %v", got)
+	}
+	for _, name := range []string{"nginx", "ls"} {
+		if got := contexts[name]; got["service"] != "shop" || got["cgroup"] != "/docker/"+id {
+			t.Errorf("%s carries %v", name, got)
+		}
 	}
 }

@@ -496,7 +496,7 @@ func (b *schemaBuilder) common() {
 const maxLineage = 256
 
 // service is the name that the process or its nearest ancestor with one has in
-// its environment.
+// its environment, else the one that its container's labels say.
 func service(e *event.Event) string {
 	p := e.Proc
 	for range maxLineage {
@@ -512,7 +512,10 @@ func service(e *event.Event) string {
 		}
 		p = p.Parent
 	}
-	return ""
+	if e.Proc == nil {
+		return ""
+	}
+	return e.Proc.ContainerTag("service")
 }
 
 // aliases are old names of fields that policies still have.

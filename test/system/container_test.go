@@ -341,4 +341,53 @@ func TestDocker(t *testing.T) {
 	if !bytes.Contains(out, []byte(mark)) {
 		t.Error("a rule on the image's name found nothing")
 	}
+
+	// A program that the image did not have: the shipped rule, and the story
+	// that says where it was.
+	d.run("drifting", nil, "/bin/sh", "-c", "/bin/busybox cp /bin/busybox /tmp/busybox; /tmp/busybox echo "+mark+"d; /bin/busybox echo "+mark+"i; /bin/busybox sleep 60")
+	execs(t, c, mark+"d", func(e proc.Event) bool {
+		return e.Fields["process.file.path"] == "/tmp/busybox" && e.Fields["process.file.in_upper_layer"] == true
+	})
+	execs(t, c, mark+"i", func(e proc.Event) bool {
+		return e.Fields["process.file.path"] == "/bin/busybox" && e.Fields["process.file.in_upper_layer"] != true
+	})
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("time is up"))
+	defer cancel()
+	if err := proc.Until(ctx, func() (bool, error) {
+		out, err := c.Run(ctx, "events", "--json", "--since", "1h", "--rule", "container_drift")
+		if err != nil {
+			return false, err
+		}
+		found := false
+		for line := range bytes.Lines(out) {
+			var e proc.Event
+			if err := json.Unmarshal(line, &e); err != nil {
+				return false, err
+			}
+			switch e.Fields["process.args"] {
+			case "echo " + mark + "i":
+				return false, errors.New("a program of the image is called drift")
+			case "echo " + mark + "d":
+				found = true
+			}
+		}
+		return found, nil
+	}); err != nil {
+		t.Errorf("container_drift: %v", err)
+	}
+	list, err := c.Stories(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, story := range list {
+		out, err := c.Run(ctx, "story", story.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = append(told, string(out))
+	}
+	if !slices.ContainsFunc(told, func(s string) bool { return strings.Contains(s, "in container drifting (team/tools:1.2)") }) {
+		t.Errorf("no story says where it was:\n%s", strings.Join(told, "\n"))
+	}
 }

@@ -1,10 +1,6 @@
 package graph
 
-import (
-	"strings"
-
-	"github.com/clewsec/clew/internal/event"
-)
+import "github.com/clewsec/clew/internal/event"
 
 // ContainerLaneID is the lane of a container.
 func ContainerLaneID(agent, container string) string {
@@ -15,10 +11,10 @@ func ContainerLaneID(agent, container string) string {
 // pod and container, the name that the runtime has for it, or the beginning of
 // its id.
 func ContainerName(p *event.Process) string {
-	name := containerTag(p, "container_name")
-	if pod := containerTag(p, "pod_name"); pod != "" {
+	name := p.ContainerTag("container_name")
+	if pod := p.ContainerTag("pod_name"); pod != "" {
 		name = pod
-		if c := containerTag(p, "kube_container_name"); c != "" {
+		if c := p.ContainerTag("kube_container_name"); c != "" {
 			name += "/" + c
 		}
 	}
@@ -34,19 +30,9 @@ func ContainerName(p *event.Process) string {
 // ContainerImage is the image of a process's container, with its tag; empty
 // when nobody said.
 func ContainerImage(p *event.Process) string {
-	image := containerTag(p, "image_name")
-	if tag := containerTag(p, "image_tag"); tag != "" && image != "" {
+	image := p.ContainerTag("image_name")
+	if tag := p.ContainerTag("image_tag"); tag != "" && image != "" {
 		image += ":" + tag
 	}
 	return image
-}
-
-// containerTag is the value of a tag, the first if there are more.
-func containerTag(p *event.Process, key string) string {
-	for _, t := range p.ContainerTags {
-		if k, v, ok := strings.Cut(t, ":"); ok && k == key {
-			return v
-		}
-	}
-	return ""
 }

@@ -130,6 +130,14 @@ func (b *Builder) Read(p *Proc, path string) {
 	})
 }
 
+// Move moves who to another control group.
+func (b *Builder) Move(p, who *Proc, cgroup string) {
+	b.event(p, event.KindCgroupWrite, func(ev *event.Event) {
+		ev.CgroupWrite = &event.CgroupWrite{PID: who.PID, MovedStartNS: who.Start, Cgroup: cgroup}
+	})
+	who.image.Cgroup = cgroup
+}
+
 // Unlink removes path.
 func (b *Builder) Unlink(p *Proc, path string) {
 	b.event(p, event.KindUnlink, func(ev *event.Event) { ev.Unlink = &event.Unlink{File: b.File(path)} })
