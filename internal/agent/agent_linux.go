@@ -147,6 +147,9 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client cle
 		return cfg, err
 	}
 	cfg.live, cfg.accounts = true, accounts.Host()
+	if a.cfg.Sensor != SensorNone {
+		cfg.packages = &packager{root: "/"}
+	}
 	cfg.mode = a.cfg.Sensor
 	start := event.RunStart{
 		Run: newRun(), Seed: seed, HostID: hostID, Version: a.cfg.Version, AgentPID: facts.AgentPID, AgentFiles: facts.AgentFiles,
@@ -182,7 +185,7 @@ func (a *Agent) replayEngine(cfg engineConfig, recording []byte, reason string) 
 		return cfg, err
 	}
 	cfg.source, cfg.live, cfg.accounts, cfg.mode, cfg.reason = src, false, nil, "replay", reason
-	cfg.containers = nil
+	cfg.containers, cfg.packages = nil, nil
 	return cfg, nil
 }
 

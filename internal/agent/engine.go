@@ -59,6 +59,7 @@ type engineConfig struct {
 	log     *slog.Logger
 
 	accounts   *accounts.Accounts // names of users and groups; nil: none
+	packages   *packager          // which packages programs belong to; nil: nobody is asked
 	containers *runtimes.Resolver // what containers are called; nil: nobody is asked
 	spoolBytes int64              // limit; the spool's own when 0
 	meter      meter              // what the agent takes; nil: not known
@@ -184,6 +185,9 @@ func (e *engine) run(ctx context.Context) (err error) {
 	}
 	if r := e.cfg.containers; r != nil {
 		g.Go(func() error { return e.nameContainers(working, r) })
+	}
+	if p := e.cfg.packages; p != nil {
+		g.Go(func() error { return e.namePackages(working, p) })
 	}
 	err = g.Wait()
 

@@ -27,6 +27,7 @@ const (
 type Names struct {
 	users, groups map[uint32]string
 	containers    containers
+	packages      packages
 }
 
 // New returns the names that are the same everywhere.
@@ -38,6 +39,10 @@ func New() *Names {
 func (n *Names) Answer(a *event.Answer) {
 	if a.Question == QuestionContainer {
 		n.containers.answer(a)
+		return
+	}
+	if a.Question == QuestionPackage {
+		n.packages.answer(a)
 		return
 	}
 	id, err := strconv.ParseUint(a.Key, 10, 32)
@@ -78,13 +83,14 @@ func (n *Names) Credentials(p *event.Process) {
 	p.Group, p.EGroup, p.FSGroup = n.groups[p.GID], n.groups[p.EGID], n.groups[p.FSGID]
 }
 
-// File names the owner of a file. A file of which nothing but a path is known
+// File names the owner of a file, and its package. A file of which nothing but a path is known
 // has no owner to name.
 func (n *Names) File(f *event.File) {
 	if f.Inode == 0 {
 		return
 	}
 	f.User, f.Group = n.users[f.UID], n.groups[f.GID]
+	n.packages.file(f)
 }
 
 // Event names what the event's own objects refer to. The event must have its
