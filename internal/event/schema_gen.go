@@ -67,7 +67,7 @@ const (
 	KindSignal Kind = 27
 	// KindSetrlimit: a resource limit was changed.
 	KindSetrlimit Kind = 28
-	// KindCapabilities: summary of the capabilities a process asked for and used since the last one.
+	// KindCapabilities: a process was asked for a capability it was not asked for before, or granted one it was not granted before.
 	KindCapabilities Kind = 29
 	// KindPrctl: a property of the process was changed by prctl(2).
 	KindPrctl Kind = 30
@@ -139,7 +139,7 @@ var kindInfos = [NumKinds]KindInfo{
 	KindCapset:             {Name: "capset", Category: "process", Doc: "The capabilities of the process were changed.", Hidden: false},
 	KindSignal:             {Name: "signal", Category: "process", Doc: "A signal was sent.", Hidden: false},
 	KindSetrlimit:          {Name: "setrlimit", Category: "process", Doc: "A resource limit was changed.", Hidden: false},
-	KindCapabilities:       {Name: "capabilities", Category: "process", Doc: "Summary of the capabilities a process asked for and used since the last one.", Hidden: false},
+	KindCapabilities:       {Name: "capabilities", Category: "process", Doc: "A process was asked for a capability it was not asked for before, or granted one it was not granted before.", Hidden: false},
 	KindPrctl:              {Name: "prctl", Category: "process", Doc: "A property of the process was changed by prctl(2).", Hidden: false},
 	KindBPF:                {Name: "bpf", Category: "kernel", Doc: "A bpf(2) command was issued.", Hidden: false},
 	KindLoadModule:         {Name: "load_module", Category: "kernel", Doc: "A kernel module was loaded.", Hidden: false},
@@ -861,10 +861,10 @@ type Setrlimit struct {
 	Retval   int64  // Return value; negative error number.
 }
 
-// Capabilities is the payload of a capabilities event: summary of the capabilities a process asked for and used since the last one.
+// Capabilities is the payload of a capabilities event: a process was asked for a capability it was not asked for before, or granted one it was not granted before.
 type Capabilities struct {
-	Attempted uint64 // Mask of capabilities that were checked for.
-	Used      uint64 // Mask of capabilities that were granted.
+	Attempted uint64 // Mask of the capabilities that its image was asked for so far.
+	Used      uint64 // Mask of the capabilities that it was granted so far.
 }
 
 // Prctl is the payload of a prctl event: a property of the process was changed by prctl(2).
@@ -9417,8 +9417,8 @@ var EventFields = []Getter[Event]{
 	{Name: "setrlimit.rlim_cur", Type: TypeInt, Label: "Soft limit", Doc: "New soft limit.", Kind: KindSetrlimit, Int: func(x *Event) int64 { return int64(x.Setrlimit.RlimCur) }},
 	{Name: "setrlimit.rlim_max", Type: TypeInt, Label: "Hard limit", Doc: "New hard limit.", Kind: KindSetrlimit, Int: func(x *Event) int64 { return int64(x.Setrlimit.RlimMax) }},
 	{Name: "setrlimit.retval", Type: TypeInt, Label: "Result", Doc: "Return value; negative error number.", Kind: KindSetrlimit, Int: func(x *Event) int64 { return x.Setrlimit.Retval }},
-	{Name: "capabilities.attempted", Type: TypeInt, Label: "Attempted", Doc: "Mask of capabilities that were checked for.", Kind: KindCapabilities, Int: func(x *Event) int64 { return int64(x.Capabilities.Attempted) }},
-	{Name: "capabilities.used", Type: TypeInt, Label: "Used", Doc: "Mask of capabilities that were granted.", Kind: KindCapabilities, Int: func(x *Event) int64 { return int64(x.Capabilities.Used) }},
+	{Name: "capabilities.attempted", Type: TypeInt, Label: "Attempted", Doc: "Mask of the capabilities that its image was asked for so far.", Kind: KindCapabilities, Int: func(x *Event) int64 { return int64(x.Capabilities.Attempted) }},
+	{Name: "capabilities.used", Type: TypeInt, Label: "Used", Doc: "Mask of the capabilities that it was granted so far.", Kind: KindCapabilities, Int: func(x *Event) int64 { return int64(x.Capabilities.Used) }},
 	{Name: "prctl.option", Type: TypeInt, Label: "Option", Doc: "PR_SET_NAME, PR_SET_DUMPABLE…", Kind: KindPrctl, Int: func(x *Event) int64 { return x.Prctl.Option }},
 	{Name: "prctl.new_name", Type: TypeString, Label: "New name", Doc: "Name given with PR_SET_NAME.", Kind: KindPrctl, Str: func(x *Event) string { return x.Prctl.NewName }},
 	{Name: "prctl.is_name_truncated", Type: TypeBool, Label: "Name truncated", Doc: "The name given was longer than the kernel keeps.", Kind: KindPrctl, Bool: func(x *Event) bool { return x.Prctl.IsNameTruncated }},

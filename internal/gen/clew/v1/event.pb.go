@@ -6631,12 +6631,12 @@ func (x *Setrlimit) GetRetval() int64 {
 	return 0
 }
 
-// Summary of the capabilities a process asked for and used since the last one.
+// A process was asked for a capability it was not asked for before, or granted one it was not granted before.
 type Capabilities struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Mask of capabilities that were checked for.
+	// Mask of the capabilities that its image was asked for so far.
 	Attempted uint64 `protobuf:"varint,1,opt,name=attempted,proto3" json:"attempted,omitempty"`
-	// Mask of capabilities that were granted.
+	// Mask of the capabilities that it was granted so far.
 	Used          uint64 `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
