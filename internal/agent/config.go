@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/kfilter"
 )
 
 // The kinds of sensor that a Config may name, beside "replay:FILE".
@@ -77,6 +78,12 @@ type Source interface {
 	// Run passes records to sink, in order and from one goroutine, until ctx
 	// ends, the stream does, or sink fails. sink may keep and change them.
 	Run(ctx context.Context, sink func(*event.StreamRecord) error) error
+}
+
+// A Deepener is a Source that can be told which processes are hot, so that it
+// gives all that they do. It must not wait: it is called from its own sink.
+type Deepener interface {
+	SetDepth([]kfilter.Task)
 }
 
 // A Prober is a Source that can send a probe through the whole of its path. It

@@ -304,6 +304,11 @@ func (e *engine) pushLocked(rec *event.StreamRecord) error {
 			return err
 		}
 	}
+	if d, ok := e.cfg.source.(Deepener); ok {
+		if tasks, changed := e.pipe.Depth(); changed {
+			d.SetDepth(tasks)
+		}
+	}
 	if known {
 		select {
 		case e.known <- struct{}{}:

@@ -70,8 +70,7 @@ func useRules(set *ruleset.Set, report *ruleset.Report, log *slog.Logger) (*rule
 	if err := errors.Join(unreadable...); err != nil {
 		return nil, fmt.Errorf("read policies: %w", err)
 	}
-	r := &rules{plan: kfilter.Baseline(), watched: set.WatchedPaths()}
-	r.plan.Join(ruleset.DerivePlan(set))
+	r := &rules{plan: kfilter.Compose(kfilter.Baseline(), ruleset.DerivePlan(set)), watched: set.WatchedPaths()}
 	var err error
 	if r.pipeline, err = pipeline.Standard(set); err != nil {
 		return nil, fmt.Errorf("rules: %w", err)

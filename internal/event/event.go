@@ -56,6 +56,7 @@ const (
 	FlagLate                            // arrived after younger events had been passed on
 	FlagNoProcess                       // no process record for the actor was seen
 	FlagCompat32Bits                    // a 32-bit system call
+	FlagRecorded                        // from the sensor's flight recorder: it happened before its context was hot
 )
 
 // A Ref names a record by the run of the agent that made it and its number in

@@ -328,7 +328,7 @@ type Event struct {
 	Signals     []Signal // The rules that matched.
 	Flags       uint32   // Event flags.
 	CgroupID    uint64   // Kernel's id of the actor's control group.
-	Reasons     []string // Why the event was kept: signal, hot, baseline.
+	Reasons     []string // Why the event was kept: signal, hot, baseline, recorded (before its context was hot).
 	Run         uint64   // Run the sequence number belongs to.
 	UID         uint32   // Actor's real user id at the time.
 	GID         uint32   // Actor's real group id at the time.
@@ -494,6 +494,18 @@ type KindPlan struct {
 	Names    []string // An event passes when the base name of its file is one of these.
 }
 
+// Depth: the processes whose events leave the kernel whole, because their context is hot, are others from here on.
+type Depth struct {
+	At          int64  // When, ns since the epoch.
+	Processes   uint64 // How many there are now.
+	Set         uint64 // How many became so.
+	Cleared     uint64 // How many are not so any more.
+	Missed      uint64 // How many had no room in the kernel's table.
+	Recorded    uint64 // Moments of theirs that the flight recorder had; they follow as events.
+	Overwritten uint64 // Older moments of their sessions that it had no longer.
+	Torn        uint64 // Moments that could not be read.
+}
+
 // SnapshotEnd: the snapshot of processes that lived before the stream began is complete.
 type SnapshotEnd struct {
 	Processes uint64 // How many there were.
@@ -597,6 +609,7 @@ type StreamRecord struct {
 	Lost          *Lost
 	Canary        *Canary
 	Pressure      *Pressure
+	Depth         *Depth
 }
 
 // SpoolRecord: one record of a spool, what leaves the pipeline and is stored.
@@ -4202,6 +4215,111 @@ func ConsumeKindPlan(b []byte, x *KindPlan) error {
 	return nil
 }
 
+// AppendDepth appends the protobuf encoding of x to b.
+func AppendDepth(b []byte, x *Depth) []byte {
+	if x.At != 0 {
+		b = appendUint(append(b, 0x8), uint64(x.At))
+	}
+	if x.Processes != 0 {
+		b = appendUint(append(b, 0x10), uint64(x.Processes))
+	}
+	if x.Set != 0 {
+		b = appendUint(append(b, 0x18), uint64(x.Set))
+	}
+	if x.Cleared != 0 {
+		b = appendUint(append(b, 0x20), uint64(x.Cleared))
+	}
+	if x.Missed != 0 {
+		b = appendUint(append(b, 0x28), uint64(x.Missed))
+	}
+	if x.Recorded != 0 {
+		b = appendUint(append(b, 0x30), uint64(x.Recorded))
+	}
+	if x.Overwritten != 0 {
+		b = appendUint(append(b, 0x38), uint64(x.Overwritten))
+	}
+	if x.Torn != 0 {
+		b = appendUint(append(b, 0x40), uint64(x.Torn))
+	}
+	return b
+}
+
+// ConsumeDepth decodes b into x. Unknown fields are skipped.
+func ConsumeDepth(b []byte, x *Depth) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return wireError("Depth", n)
+		}
+		b = b[n:]
+		switch num {
+		case 1:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.At = int64(v)
+			b = b[n:]
+		case 2:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Processes = uint64(v)
+			b = b[n:]
+		case 3:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Set = uint64(v)
+			b = b[n:]
+		case 4:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Cleared = uint64(v)
+			b = b[n:]
+		case 5:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Missed = uint64(v)
+			b = b[n:]
+		case 6:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Recorded = uint64(v)
+			b = b[n:]
+		case 7:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Overwritten = uint64(v)
+			b = b[n:]
+		case 8:
+			v, n, err := consumeVarint(b, typ)
+			if err != nil {
+				return err
+			}
+			x.Torn = uint64(v)
+			b = b[n:]
+		default:
+			n := protowire.ConsumeFieldValue(num, typ, b)
+			if n < 0 {
+				return wireError("Depth", n)
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
+
 // AppendSnapshotEnd appends the protobuf encoding of x to b.
 func AppendSnapshotEnd(b []byte, x *SnapshotEnd) []byte {
 	if x.Processes != 0 {
@@ -4979,6 +5097,9 @@ func AppendStreamRecord(b []byte, x *StreamRecord) []byte {
 	if x.Pressure != nil {
 		b = appendMessage(b, 13, x.Pressure, AppendPressure)
 	}
+	if x.Depth != nil {
+		b = appendMessage(b, 14, x.Depth, AppendDepth)
+	}
 	return b
 }
 
@@ -5081,6 +5202,13 @@ func ConsumeStreamRecord(b []byte, x *StreamRecord) error {
 				return err
 			}
 			x.Pressure = v
+			b = b[n:]
+		case 14:
+			v, n, err := consumeMessage(b, typ, ConsumeDepth)
+			if err != nil {
+				return err
+			}
+			x.Depth = v
 			b = b[n:]
 		default:
 			n := protowire.ConsumeFieldValue(num, typ, b)

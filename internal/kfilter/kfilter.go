@@ -43,11 +43,18 @@ type Kind struct {
 // A Plan is the filter of all kinds. The zero Plan lets nothing through.
 type Plan struct {
 	Kinds [event.NumKinds]Kind
+	// Rules is what rules want of it, in a plan that is Shaped: a flood of the
+	// rest may be thinned out in the kernel, and is counted. See Compose.
+	Rules  [event.NumKinds]Kind
+	Shaped bool
 }
 
 // Wants makes sure that at least what k lets through leaves the kernel.
 func (p *Plan) Wants(kind event.Kind, k Kind) {
-	have := &p.Kinds[kind]
+	p.Kinds[kind].join(kind, k)
+}
+
+func (have *Kind) join(kind event.Kind, k Kind) {
 	have.Mode = max(have.Mode, k.Mode)
 	have.FlagsAny |= k.FlagsAny
 	have.Names = append(slices.Clone(have.Names), k.Names...)
@@ -58,32 +65,50 @@ func (p *Plan) Wants(kind event.Kind, k Kind) {
 	}
 }
 
-// Join makes sure that what q lets through passes p as well.
+// Join makes sure that what q lets through passes p as well, and that what is
+// wanted of either is wanted of both.
 func (p *Plan) Join(q Plan) {
+	rules := q.Rules
+	if !q.Shaped {
+		rules = q.Kinds
+	}
 	for k := range q.Kinds {
 		p.Wants(event.Kind(k), q.Kinds[k])
+		if p.Shaped {
+			p.Rules[k].join(event.Kind(k), rules[k])
+		}
 	}
 }
 
 // Fit switches to All what the kernel's maps cannot hold.
 func (p *Plan) Fit() {
-	total := 0
-	for k := range p.Kinds {
-		kind := &p.Kinds[k]
-		if !fileNames(event.Kind(k)) {
-			continue
+	names := map[string]bool{}
+	for _, kinds := range []*[event.NumKinds]Kind{&p.Kinds, &p.Rules} {
+		for k := range kinds {
+			if !fileNames(event.Kind(k)) {
+				continue
+			}
+			if slices.ContainsFunc(kinds[k].Names, func(n string) bool { return len(n) > MaxNameLen }) {
+				kinds[k] = Kind{Mode: All}
+				p.Kinds[k] = Kind{Mode: All}
+			}
+			for _, n := range kinds[k].Names {
+				names[n] = true
+			}
 		}
-		if slices.ContainsFunc(kind.Names, func(n string) bool { return len(n) > MaxNameLen }) {
-			*kind = Kind{Mode: All}
-		}
-		total += len(kind.Names)
 	}
-	if total <= MaxNames {
+	if len(names) <= MaxNames {
 		return
 	}
 	for k := range p.Kinds {
-		if len(p.Kinds[k].Names) > 0 && fileNames(event.Kind(k)) {
+		if !fileNames(event.Kind(k)) {
+			continue
+		}
+		if len(p.Kinds[k].Names) > 0 || len(p.Rules[k].Names) > 0 {
 			p.Kinds[k] = Kind{Mode: All}
+		}
+		if len(p.Rules[k].Names) > 0 {
+			p.Rules[k] = Kind{Mode: All}
 		}
 	}
 }

@@ -30,6 +30,7 @@ const (
 	KeptSignal   = "signal"   // a rule matched
 	KeptHot      = "hot"      // its context had a signal before
 	KeptBaseline = "baseline" // its kind is always kept
+	KeptRecorded = "recorded" // its context turned hot after it
 )
 
 // Rules finds the rules that an event matches. It appends to out and returns
@@ -88,6 +89,8 @@ type Stats struct {
 	Hashes    uint64 // files that were to be hashed
 	Facts     uint64 // answers about files that reached the event that asked
 	NoFacts   uint64 // answers about files of events that were not kept, or that nobody asked
+	Recorded  uint64 // events of the flight recorder that were kept
+	Strangers uint64 // events of the flight recorder whose process is not known any more
 	Table     proctable.Stats
 	Contexts  execctx.Stats
 	BadRecord uint64 // records without content, events without the part of their kind
@@ -124,6 +127,7 @@ type Pipeline struct {
 	chain    []*event.Process
 	press    pressure
 	asked    asked
+	depth    bool // other processes are hot than Depth has told
 	stats    Stats
 }
 
@@ -210,6 +214,9 @@ func (p *Pipeline) Push(rec *event.StreamRecord, emit Emit) error {
 			rec.Lost.From = rec.Lost.To
 		}
 		return p.send(emit, event.SpoolRecord{Lost: rec.Lost})
+	case rec.Depth != nil:
+		p.at(rec, rec.Depth.At)
+		return nil
 	case rec.Canary != nil:
 		rec.Canary.At = p.at(rec, rec.Canary.At)
 		if err := p.overdue(emit); err != nil {
@@ -294,7 +301,48 @@ func (p *Pipeline) endSnapshot(rec *event.StreamRecord, emit Emit) error {
 		}
 	}
 	p.restored = nil
+	p.depth = p.contexts.Stats().Hot > 0
 	return nil
+}
+
+// Depth returns the processes of hot contexts, oldest first, with those that
+// ended a moment ago; ok is false while they are those that the last call
+// returned, or their children. There are none while memory is short.
+func (p *Pipeline) Depth() (tasks []kfilter.Task, ok bool) {
+	if !p.depth {
+		return nil, false
+	}
+	p.depth = false
+	if p.press.level > 0 {
+		return nil, true
+	}
+	for _, n := range p.table.Known() {
+		if p.contexts.Hot(n) {
+			tasks = append(tasks, kfilter.Task{PID: n.PID, StartNS: n.StartNS, Session: n.SID, Ended: n.ExitNS != 0})
+		}
+	}
+	return tasks, true
+}
+
+// recorded takes an event that the kernel refused and remembered for a while.
+// No rule wanted it then; it is kept for the context that has turned hot since.
+func (p *Pipeline) recorded(ev *event.Event, emit Emit) error {
+	n := p.table.Process(ev.PID, ev.StartNS)
+	if n == nil {
+		p.stats.Strangers++
+		return nil
+	}
+	if !p.contexts.Hot(n) {
+		p.stats.NotKept[ev.Kind]++
+		return nil
+	}
+	ev.Proc, ev.ProcID, ev.Contexts = n, n.ID, n.Contexts
+	ev.UID, ev.GID, ev.EUID, ev.CgroupID = n.UID, n.GID, n.EUID, n.CgroupID
+	ev.Signals, ev.Reasons, ev.ContextKeys = nil, []string{KeptRecorded}, p.keys(ev.Contexts)
+	p.stats.Kept[ev.Kind]++
+	p.stats.Recorded++
+	p.result = execctx.Result{}
+	return p.sendEvent(ev, emit)
 }
 
 func (p *Pipeline) event(ev *event.Event, emit Emit) error {
@@ -309,6 +357,9 @@ func (p *Pipeline) event(ev *event.Event, emit Emit) error {
 		ev.TimeNS = int64(ev.BootNS) + p.host.OffsetNS
 	}
 	p.lastNS = max(p.lastNS, ev.TimeNS)
+	if ev.Flags&event.FlagRecorded != 0 {
+		return p.recorded(ev, emit)
+	}
 	if err := p.overdue(emit); err != nil {
 		return err
 	}
@@ -617,6 +668,7 @@ func (p *Pipeline) sendContexts(emit Emit, cs []*event.Context) error {
 
 // sendLinks sends what the last event did to contexts.
 func (p *Pipeline) sendLinks(emit Emit) error {
+	p.depth = p.depth || len(p.result.Hot) > 0
 	for i := range p.result.Hot {
 		if err := p.send(emit, event.SpoolRecord{ContextHot: &p.result.Hot[i]}); err != nil {
 			return err

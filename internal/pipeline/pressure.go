@@ -23,6 +23,8 @@ func (p *Pipeline) pressed(rec *event.StreamRecord, emit Emit) error {
 	if p.press.level == 0 {
 		from = now
 	}
+	// What is not kept need not leave the kernel.
+	p.depth = p.depth || (p.press.level > 0) != (rec.Pressure.Level > 0)
 	p.press.level, p.press.since = rec.Pressure.Level, now
 	for kind, n := range p.press.gaveUp {
 		if n == 0 {

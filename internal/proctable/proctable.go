@@ -398,6 +398,21 @@ func (t *Table) byPID(pid uint32) *event.Process {
 	return nil
 }
 
+// Process returns the current image of a process, also of one that ended a
+// moment ago; nil if it is not known.
+func (t *Table) Process(pid uint32, startNS uint64) *event.Process { return t.procs[key{pid, startNS}] }
+
+// Known returns the processes that have not ended, or a moment ago, oldest
+// first.
+func (t *Table) Known() []*event.Process {
+	out := make([]*event.Process, 0, len(t.procs))
+	for _, p := range t.procs {
+		out = append(out, p)
+	}
+	sortByStart(out)
+	return out
+}
+
 // Living returns the processes that have not ended, oldest first.
 func (t *Table) Living() []*event.Process {
 	out := make([]*event.Process, 0, len(t.procs))
@@ -406,6 +421,11 @@ func (t *Table) Living() []*event.Process {
 			out = append(out, p)
 		}
 	}
+	sortByStart(out)
+	return out
+}
+
+func sortByStart(out []*event.Process) {
 	slices.SortFunc(out, func(a, b *event.Process) int {
 		switch {
 		case a.StartNS < b.StartNS:
@@ -415,7 +435,6 @@ func (t *Table) Living() []*event.Process {
 		}
 		return int(a.PID) - int(b.PID)
 	})
-	return out
 }
 
 // InContainer returns the images that are in a container, with those that they

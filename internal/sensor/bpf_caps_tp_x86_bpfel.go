@@ -16,21 +16,28 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	caps_tpMapBulk         = "bulk"
-	caps_tpMapCapsSeen     = "caps_seen"
-	caps_tpMapCounters     = "counters"
-	caps_tpMapCritical     = "critical"
-	caps_tpMapHeld         = "held"
-	caps_tpMapModules      = "modules"
-	caps_tpMapNames        = "names"
-	caps_tpMapPending      = "pending"
-	caps_tpMapPendingIds   = "pending_ids"
-	caps_tpMapPlan         = "plan"
-	caps_tpMapScratch      = "scratch"
-	caps_tpMapSelf         = "self"
-	caps_tpProgOnCapable   = "on_capable"
-	caps_tpVarCfgAgentTgid = "cfg_agent_tgid"
-	caps_tpVarCfgWakeBytes = "cfg_wake_bytes"
+	caps_tpMapBulk            = "bulk"
+	caps_tpMapCapsSeen        = "caps_seen"
+	caps_tpMapCounters        = "counters"
+	caps_tpMapCritical        = "critical"
+	caps_tpMapDepthState      = "depth_state"
+	caps_tpMapDepths          = "depths"
+	caps_tpMapHeld            = "held"
+	caps_tpMapModules         = "modules"
+	caps_tpMapNames           = "names"
+	caps_tpMapPending         = "pending"
+	caps_tpMapPendingIds      = "pending_ids"
+	caps_tpMapPlan            = "plan"
+	caps_tpMapProducers       = "producers"
+	caps_tpMapRecorder        = "recorder"
+	caps_tpMapScratch         = "scratch"
+	caps_tpMapSelf            = "self"
+	caps_tpMapShape           = "shape"
+	caps_tpProgOnCapable      = "on_capable"
+	caps_tpVarCfgAgentTgid    = "cfg_agent_tgid"
+	caps_tpVarCfgBulkSpare    = "cfg_bulk_spare"
+	caps_tpVarCfgCriticalHalf = "cfg_critical_half"
+	caps_tpVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadCaps_tp returns the embedded CollectionSpec for caps_tp.
@@ -86,22 +93,29 @@ type caps_tpMapSpecs struct {
 	CapsSeen   *ebpf.MapSpec `ebpf:"caps_seen"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Modules    *ebpf.MapSpec `ebpf:"modules"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // caps_tpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type caps_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // caps_tpObjects contains all objects after they have been loaded into the kernel.
@@ -128,14 +142,19 @@ type caps_tpMaps struct {
 	CapsSeen   *ebpf.Map `ebpf:"caps_seen"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Modules    *ebpf.Map `ebpf:"modules"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *caps_tpMaps) Close() error {
@@ -144,14 +163,19 @@ func (m *caps_tpMaps) Close() error {
 		m.CapsSeen,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Modules,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -159,8 +183,10 @@ func (m *caps_tpMaps) Close() error {
 //
 // It can be passed to loadCaps_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type caps_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // caps_tpPrograms contains all programs after they have been loaded into the kernel.

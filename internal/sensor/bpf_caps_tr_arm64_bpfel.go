@@ -16,21 +16,28 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	caps_trMapBulk         = "bulk"
-	caps_trMapCapsSeen     = "caps_seen"
-	caps_trMapCounters     = "counters"
-	caps_trMapCritical     = "critical"
-	caps_trMapHeld         = "held"
-	caps_trMapModules      = "modules"
-	caps_trMapNames        = "names"
-	caps_trMapPending      = "pending"
-	caps_trMapPendingIds   = "pending_ids"
-	caps_trMapPlan         = "plan"
-	caps_trMapScratch      = "scratch"
-	caps_trMapSelf         = "self"
-	caps_trProgTrCapable   = "tr_capable"
-	caps_trVarCfgAgentTgid = "cfg_agent_tgid"
-	caps_trVarCfgWakeBytes = "cfg_wake_bytes"
+	caps_trMapBulk            = "bulk"
+	caps_trMapCapsSeen        = "caps_seen"
+	caps_trMapCounters        = "counters"
+	caps_trMapCritical        = "critical"
+	caps_trMapDepthState      = "depth_state"
+	caps_trMapDepths          = "depths"
+	caps_trMapHeld            = "held"
+	caps_trMapModules         = "modules"
+	caps_trMapNames           = "names"
+	caps_trMapPending         = "pending"
+	caps_trMapPendingIds      = "pending_ids"
+	caps_trMapPlan            = "plan"
+	caps_trMapProducers       = "producers"
+	caps_trMapRecorder        = "recorder"
+	caps_trMapScratch         = "scratch"
+	caps_trMapSelf            = "self"
+	caps_trMapShape           = "shape"
+	caps_trProgTrCapable      = "tr_capable"
+	caps_trVarCfgAgentTgid    = "cfg_agent_tgid"
+	caps_trVarCfgBulkSpare    = "cfg_bulk_spare"
+	caps_trVarCfgCriticalHalf = "cfg_critical_half"
+	caps_trVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadCaps_tr returns the embedded CollectionSpec for caps_tr.
@@ -86,22 +93,29 @@ type caps_trMapSpecs struct {
 	CapsSeen   *ebpf.MapSpec `ebpf:"caps_seen"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Modules    *ebpf.MapSpec `ebpf:"modules"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // caps_trVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type caps_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // caps_trObjects contains all objects after they have been loaded into the kernel.
@@ -128,14 +142,19 @@ type caps_trMaps struct {
 	CapsSeen   *ebpf.Map `ebpf:"caps_seen"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Modules    *ebpf.Map `ebpf:"modules"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *caps_trMaps) Close() error {
@@ -144,14 +163,19 @@ func (m *caps_trMaps) Close() error {
 		m.CapsSeen,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Modules,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -159,8 +183,10 @@ func (m *caps_trMaps) Close() error {
 //
 // It can be passed to loadCaps_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type caps_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // caps_trPrograms contains all programs after they have been loaded into the kernel.

@@ -16,20 +16,27 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	cred_tpMapBulk         = "bulk"
-	cred_tpMapCounters     = "counters"
-	cred_tpMapCritical     = "critical"
-	cred_tpMapHeld         = "held"
-	cred_tpMapNames        = "names"
-	cred_tpMapPending      = "pending"
-	cred_tpMapPendingIds   = "pending_ids"
-	cred_tpMapPlan         = "plan"
-	cred_tpMapScratch      = "scratch"
-	cred_tpMapSelf         = "self"
-	cred_tpProgEnterCred   = "enter_cred"
-	cred_tpProgExitCred    = "exit_cred"
-	cred_tpVarCfgAgentTgid = "cfg_agent_tgid"
-	cred_tpVarCfgWakeBytes = "cfg_wake_bytes"
+	cred_tpMapBulk            = "bulk"
+	cred_tpMapCounters        = "counters"
+	cred_tpMapCritical        = "critical"
+	cred_tpMapDepthState      = "depth_state"
+	cred_tpMapDepths          = "depths"
+	cred_tpMapHeld            = "held"
+	cred_tpMapNames           = "names"
+	cred_tpMapPending         = "pending"
+	cred_tpMapPendingIds      = "pending_ids"
+	cred_tpMapPlan            = "plan"
+	cred_tpMapProducers       = "producers"
+	cred_tpMapRecorder        = "recorder"
+	cred_tpMapScratch         = "scratch"
+	cred_tpMapSelf            = "self"
+	cred_tpMapShape           = "shape"
+	cred_tpProgEnterCred      = "enter_cred"
+	cred_tpProgExitCred       = "exit_cred"
+	cred_tpVarCfgAgentTgid    = "cfg_agent_tgid"
+	cred_tpVarCfgBulkSpare    = "cfg_bulk_spare"
+	cred_tpVarCfgCriticalHalf = "cfg_critical_half"
+	cred_tpVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadCred_tp returns the embedded CollectionSpec for cred_tp.
@@ -85,21 +92,28 @@ type cred_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // cred_tpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cred_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // cred_tpObjects contains all objects after they have been loaded into the kernel.
@@ -125,13 +139,18 @@ type cred_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *cred_tpMaps) Close() error {
@@ -139,13 +158,18 @@ func (m *cred_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -153,8 +177,10 @@ func (m *cred_tpMaps) Close() error {
 //
 // It can be passed to loadCred_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type cred_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // cred_tpPrograms contains all programs after they have been loaded into the kernel.

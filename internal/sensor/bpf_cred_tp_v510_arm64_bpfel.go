@@ -16,20 +16,27 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	cred_tp_v510MapBulk         = "bulk"
-	cred_tp_v510MapCounters     = "counters"
-	cred_tp_v510MapCritical     = "critical"
-	cred_tp_v510MapHeld         = "held"
-	cred_tp_v510MapNames        = "names"
-	cred_tp_v510MapPending      = "pending"
-	cred_tp_v510MapPendingIds   = "pending_ids"
-	cred_tp_v510MapPlan         = "plan"
-	cred_tp_v510MapScratch      = "scratch"
-	cred_tp_v510MapSelf         = "self"
-	cred_tp_v510ProgEnterCred   = "enter_cred"
-	cred_tp_v510ProgExitCred    = "exit_cred"
-	cred_tp_v510VarCfgAgentTgid = "cfg_agent_tgid"
-	cred_tp_v510VarCfgWakeBytes = "cfg_wake_bytes"
+	cred_tp_v510MapBulk            = "bulk"
+	cred_tp_v510MapCounters        = "counters"
+	cred_tp_v510MapCritical        = "critical"
+	cred_tp_v510MapDepthState      = "depth_state"
+	cred_tp_v510MapDepths          = "depths"
+	cred_tp_v510MapHeld            = "held"
+	cred_tp_v510MapNames           = "names"
+	cred_tp_v510MapPending         = "pending"
+	cred_tp_v510MapPendingIds      = "pending_ids"
+	cred_tp_v510MapPlan            = "plan"
+	cred_tp_v510MapProducers       = "producers"
+	cred_tp_v510MapRecorder        = "recorder"
+	cred_tp_v510MapScratch         = "scratch"
+	cred_tp_v510MapSelf            = "self"
+	cred_tp_v510MapShape           = "shape"
+	cred_tp_v510ProgEnterCred      = "enter_cred"
+	cred_tp_v510ProgExitCred       = "exit_cred"
+	cred_tp_v510VarCfgAgentTgid    = "cfg_agent_tgid"
+	cred_tp_v510VarCfgBulkSpare    = "cfg_bulk_spare"
+	cred_tp_v510VarCfgCriticalHalf = "cfg_critical_half"
+	cred_tp_v510VarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadCred_tp_v510 returns the embedded CollectionSpec for cred_tp_v510.
@@ -85,21 +92,28 @@ type cred_tp_v510MapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // cred_tp_v510VariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cred_tp_v510VariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // cred_tp_v510Objects contains all objects after they have been loaded into the kernel.
@@ -125,13 +139,18 @@ type cred_tp_v510Maps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *cred_tp_v510Maps) Close() error {
@@ -139,13 +158,18 @@ func (m *cred_tp_v510Maps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -153,8 +177,10 @@ func (m *cred_tp_v510Maps) Close() error {
 //
 // It can be passed to loadCred_tp_v510Objects or ebpf.CollectionSpec.LoadAndAssign.
 type cred_tp_v510Variables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // cred_tp_v510Programs contains all programs after they have been loaded into the kernel.

@@ -16,19 +16,26 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	cred_trMapBulk         = "bulk"
-	cred_trMapCounters     = "counters"
-	cred_trMapCritical     = "critical"
-	cred_trMapHeld         = "held"
-	cred_trMapNames        = "names"
-	cred_trMapPending      = "pending"
-	cred_trMapPendingIds   = "pending_ids"
-	cred_trMapPlan         = "plan"
-	cred_trMapScratch      = "scratch"
-	cred_trMapSelf         = "self"
-	cred_trProgTrCred      = "tr_cred"
-	cred_trVarCfgAgentTgid = "cfg_agent_tgid"
-	cred_trVarCfgWakeBytes = "cfg_wake_bytes"
+	cred_trMapBulk            = "bulk"
+	cred_trMapCounters        = "counters"
+	cred_trMapCritical        = "critical"
+	cred_trMapDepthState      = "depth_state"
+	cred_trMapDepths          = "depths"
+	cred_trMapHeld            = "held"
+	cred_trMapNames           = "names"
+	cred_trMapPending         = "pending"
+	cred_trMapPendingIds      = "pending_ids"
+	cred_trMapPlan            = "plan"
+	cred_trMapProducers       = "producers"
+	cred_trMapRecorder        = "recorder"
+	cred_trMapScratch         = "scratch"
+	cred_trMapSelf            = "self"
+	cred_trMapShape           = "shape"
+	cred_trProgTrCred         = "tr_cred"
+	cred_trVarCfgAgentTgid    = "cfg_agent_tgid"
+	cred_trVarCfgBulkSpare    = "cfg_bulk_spare"
+	cred_trVarCfgCriticalHalf = "cfg_critical_half"
+	cred_trVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadCred_tr returns the embedded CollectionSpec for cred_tr.
@@ -83,21 +90,28 @@ type cred_trMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // cred_trVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cred_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // cred_trObjects contains all objects after they have been loaded into the kernel.
@@ -123,13 +137,18 @@ type cred_trMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *cred_trMaps) Close() error {
@@ -137,13 +156,18 @@ func (m *cred_trMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -151,8 +175,10 @@ func (m *cred_trMaps) Close() error {
 //
 // It can be passed to loadCred_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type cred_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // cred_trPrograms contains all programs after they have been loaded into the kernel.

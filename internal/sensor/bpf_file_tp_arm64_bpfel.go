@@ -19,13 +19,18 @@ const (
 	file_tpMapBulk              = "bulk"
 	file_tpMapCounters          = "counters"
 	file_tpMapCritical          = "critical"
+	file_tpMapDepthState        = "depth_state"
+	file_tpMapDepths            = "depths"
 	file_tpMapHeld              = "held"
 	file_tpMapNames             = "names"
 	file_tpMapPending           = "pending"
 	file_tpMapPendingIds        = "pending_ids"
 	file_tpMapPlan              = "plan"
+	file_tpMapProducers         = "producers"
+	file_tpMapRecorder          = "recorder"
 	file_tpMapScratch           = "scratch"
 	file_tpMapSelf              = "self"
+	file_tpMapShape             = "shape"
 	file_tpProgEnterChmod       = "enter_chmod"
 	file_tpProgEnterChown       = "enter_chown"
 	file_tpProgEnterFchmodat    = "enter_fchmodat"
@@ -63,6 +68,8 @@ const (
 	file_tpProgExitTruncate     = "exit_truncate"
 	file_tpProgExitUnlink       = "exit_unlink"
 	file_tpVarCfgAgentTgid      = "cfg_agent_tgid"
+	file_tpVarCfgBulkSpare      = "cfg_bulk_spare"
+	file_tpVarCfgCriticalHalf   = "cfg_critical_half"
 	file_tpVarCfgWakeBytes      = "cfg_wake_bytes"
 )
 
@@ -153,21 +160,28 @@ type file_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // file_tpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type file_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // file_tpObjects contains all objects after they have been loaded into the kernel.
@@ -193,13 +207,18 @@ type file_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *file_tpMaps) Close() error {
@@ -207,13 +226,18 @@ func (m *file_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -221,8 +245,10 @@ func (m *file_tpMaps) Close() error {
 //
 // It can be passed to loadFile_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type file_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // file_tpPrograms contains all programs after they have been loaded into the kernel.

@@ -19,13 +19,18 @@ const (
 	file_tp_v510MapBulk              = "bulk"
 	file_tp_v510MapCounters          = "counters"
 	file_tp_v510MapCritical          = "critical"
+	file_tp_v510MapDepthState        = "depth_state"
+	file_tp_v510MapDepths            = "depths"
 	file_tp_v510MapHeld              = "held"
 	file_tp_v510MapNames             = "names"
 	file_tp_v510MapPending           = "pending"
 	file_tp_v510MapPendingIds        = "pending_ids"
 	file_tp_v510MapPlan              = "plan"
+	file_tp_v510MapProducers         = "producers"
+	file_tp_v510MapRecorder          = "recorder"
 	file_tp_v510MapScratch           = "scratch"
 	file_tp_v510MapSelf              = "self"
+	file_tp_v510MapShape             = "shape"
 	file_tp_v510ProgEnterChmod       = "enter_chmod"
 	file_tp_v510ProgEnterChown       = "enter_chown"
 	file_tp_v510ProgEnterFchmodat    = "enter_fchmodat"
@@ -63,6 +68,8 @@ const (
 	file_tp_v510ProgExitTruncate     = "exit_truncate"
 	file_tp_v510ProgExitUnlink       = "exit_unlink"
 	file_tp_v510VarCfgAgentTgid      = "cfg_agent_tgid"
+	file_tp_v510VarCfgBulkSpare      = "cfg_bulk_spare"
+	file_tp_v510VarCfgCriticalHalf   = "cfg_critical_half"
 	file_tp_v510VarCfgWakeBytes      = "cfg_wake_bytes"
 )
 
@@ -153,21 +160,28 @@ type file_tp_v510MapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // file_tp_v510VariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type file_tp_v510VariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // file_tp_v510Objects contains all objects after they have been loaded into the kernel.
@@ -193,13 +207,18 @@ type file_tp_v510Maps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *file_tp_v510Maps) Close() error {
@@ -207,13 +226,18 @@ func (m *file_tp_v510Maps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -221,8 +245,10 @@ func (m *file_tp_v510Maps) Close() error {
 //
 // It can be passed to loadFile_tp_v510Objects or ebpf.CollectionSpec.LoadAndAssign.
 type file_tp_v510Variables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // file_tp_v510Programs contains all programs after they have been loaded into the kernel.

@@ -19,13 +19,18 @@ const (
 	file_trMapBulk             = "bulk"
 	file_trMapCounters         = "counters"
 	file_trMapCritical         = "critical"
+	file_trMapDepthState       = "depth_state"
+	file_trMapDepths           = "depths"
 	file_trMapHeld             = "held"
 	file_trMapNames            = "names"
 	file_trMapPending          = "pending"
 	file_trMapPendingIds       = "pending_ids"
 	file_trMapPlan             = "plan"
+	file_trMapProducers        = "producers"
+	file_trMapRecorder         = "recorder"
 	file_trMapScratch          = "scratch"
 	file_trMapSelf             = "self"
+	file_trMapShape            = "shape"
 	file_trProgHoldLink        = "hold_link"
 	file_trProgHoldMkdir       = "hold_mkdir"
 	file_trProgHoldRename      = "hold_rename"
@@ -47,6 +52,8 @@ const (
 	file_trProgTrTruncate      = "tr_truncate"
 	file_trProgTrUnlink        = "tr_unlink"
 	file_trVarCfgAgentTgid     = "cfg_agent_tgid"
+	file_trVarCfgBulkSpare     = "cfg_bulk_spare"
+	file_trVarCfgCriticalHalf  = "cfg_critical_half"
 	file_trVarCfgWakeBytes     = "cfg_wake_bytes"
 )
 
@@ -121,21 +128,28 @@ type file_trMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // file_trVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type file_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // file_trObjects contains all objects after they have been loaded into the kernel.
@@ -161,13 +175,18 @@ type file_trMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *file_trMaps) Close() error {
@@ -175,13 +194,18 @@ func (m *file_trMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -189,8 +213,10 @@ func (m *file_trMaps) Close() error {
 //
 // It can be passed to loadFile_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type file_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // file_trPrograms contains all programs after they have been loaded into the kernel.

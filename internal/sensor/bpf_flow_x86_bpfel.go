@@ -84,22 +84,29 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	flowMapBulk         = "bulk"
-	flowMapCounters     = "counters"
-	flowMapCritical     = "critical"
-	flowMapFlowTypes    = "flow_types"
-	flowMapFlows        = "flows"
-	flowMapHeld         = "held"
-	flowMapNames        = "names"
-	flowMapPending      = "pending"
-	flowMapPendingIds   = "pending_ids"
-	flowMapPlan         = "plan"
-	flowMapScratch      = "scratch"
-	flowMapSelf         = "self"
-	flowProgFlowEgress  = "flow_egress"
-	flowProgFlowIngress = "flow_ingress"
-	flowVarCfgAgentTgid = "cfg_agent_tgid"
-	flowVarCfgWakeBytes = "cfg_wake_bytes"
+	flowMapBulk            = "bulk"
+	flowMapCounters        = "counters"
+	flowMapCritical        = "critical"
+	flowMapDepthState      = "depth_state"
+	flowMapDepths          = "depths"
+	flowMapFlowTypes       = "flow_types"
+	flowMapFlows           = "flows"
+	flowMapHeld            = "held"
+	flowMapNames           = "names"
+	flowMapPending         = "pending"
+	flowMapPendingIds      = "pending_ids"
+	flowMapPlan            = "plan"
+	flowMapProducers       = "producers"
+	flowMapRecorder        = "recorder"
+	flowMapScratch         = "scratch"
+	flowMapSelf            = "self"
+	flowMapShape           = "shape"
+	flowProgFlowEgress     = "flow_egress"
+	flowProgFlowIngress    = "flow_ingress"
+	flowVarCfgAgentTgid    = "cfg_agent_tgid"
+	flowVarCfgBulkSpare    = "cfg_bulk_spare"
+	flowVarCfgCriticalHalf = "cfg_critical_half"
+	flowVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadFlow returns the embedded CollectionSpec for flow.
@@ -155,6 +162,8 @@ type flowMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	FlowTypes  *ebpf.MapSpec `ebpf:"flow_types"`
 	Flows      *ebpf.MapSpec `ebpf:"flows"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
@@ -162,16 +171,21 @@ type flowMapSpecs struct {
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // flowVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type flowVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // flowObjects contains all objects after they have been loaded into the kernel.
@@ -197,6 +211,8 @@ type flowMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	FlowTypes  *ebpf.Map `ebpf:"flow_types"`
 	Flows      *ebpf.Map `ebpf:"flows"`
 	Held       *ebpf.Map `ebpf:"held"`
@@ -204,8 +220,11 @@ type flowMaps struct {
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *flowMaps) Close() error {
@@ -213,6 +232,8 @@ func (m *flowMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.FlowTypes,
 		m.Flows,
 		m.Held,
@@ -220,8 +241,11 @@ func (m *flowMaps) Close() error {
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -229,8 +253,10 @@ func (m *flowMaps) Close() error {
 //
 // It can be passed to loadFlowObjects or ebpf.CollectionSpec.LoadAndAssign.
 type flowVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // flowPrograms contains all programs after they have been loaded into the kernel.

@@ -19,13 +19,18 @@ const (
 	fsmeta_tpMapBulk                = "bulk"
 	fsmeta_tpMapCounters            = "counters"
 	fsmeta_tpMapCritical            = "critical"
+	fsmeta_tpMapDepthState          = "depth_state"
+	fsmeta_tpMapDepths              = "depths"
 	fsmeta_tpMapHeld                = "held"
 	fsmeta_tpMapNames               = "names"
 	fsmeta_tpMapPending             = "pending"
 	fsmeta_tpMapPendingIds          = "pending_ids"
 	fsmeta_tpMapPlan                = "plan"
+	fsmeta_tpMapProducers           = "producers"
+	fsmeta_tpMapRecorder            = "recorder"
 	fsmeta_tpMapScratch             = "scratch"
 	fsmeta_tpMapSelf                = "self"
+	fsmeta_tpMapShape               = "shape"
 	fsmeta_tpProgEnterFremovexattr  = "enter_fremovexattr"
 	fsmeta_tpProgEnterFsetxattr     = "enter_fsetxattr"
 	fsmeta_tpProgEnterFutimesat     = "enter_futimesat"
@@ -54,6 +59,8 @@ const (
 	fsmeta_tpProgExitUmount         = "exit_umount"
 	fsmeta_tpProgExitUtimes         = "exit_utimes"
 	fsmeta_tpVarCfgAgentTgid        = "cfg_agent_tgid"
+	fsmeta_tpVarCfgBulkSpare        = "cfg_bulk_spare"
+	fsmeta_tpVarCfgCriticalHalf     = "cfg_critical_half"
 	fsmeta_tpVarCfgWakeBytes        = "cfg_wake_bytes"
 )
 
@@ -135,21 +142,28 @@ type fsmeta_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // fsmeta_tpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fsmeta_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // fsmeta_tpObjects contains all objects after they have been loaded into the kernel.
@@ -175,13 +189,18 @@ type fsmeta_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *fsmeta_tpMaps) Close() error {
@@ -189,13 +208,18 @@ func (m *fsmeta_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -203,8 +227,10 @@ func (m *fsmeta_tpMaps) Close() error {
 //
 // It can be passed to loadFsmeta_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fsmeta_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // fsmeta_tpPrograms contains all programs after they have been loaded into the kernel.

@@ -19,13 +19,18 @@ const (
 	fsmeta_tp_v510MapBulk                = "bulk"
 	fsmeta_tp_v510MapCounters            = "counters"
 	fsmeta_tp_v510MapCritical            = "critical"
+	fsmeta_tp_v510MapDepthState          = "depth_state"
+	fsmeta_tp_v510MapDepths              = "depths"
 	fsmeta_tp_v510MapHeld                = "held"
 	fsmeta_tp_v510MapNames               = "names"
 	fsmeta_tp_v510MapPending             = "pending"
 	fsmeta_tp_v510MapPendingIds          = "pending_ids"
 	fsmeta_tp_v510MapPlan                = "plan"
+	fsmeta_tp_v510MapProducers           = "producers"
+	fsmeta_tp_v510MapRecorder            = "recorder"
 	fsmeta_tp_v510MapScratch             = "scratch"
 	fsmeta_tp_v510MapSelf                = "self"
+	fsmeta_tp_v510MapShape               = "shape"
 	fsmeta_tp_v510ProgEnterFremovexattr  = "enter_fremovexattr"
 	fsmeta_tp_v510ProgEnterFsetxattr     = "enter_fsetxattr"
 	fsmeta_tp_v510ProgEnterFutimesat     = "enter_futimesat"
@@ -54,6 +59,8 @@ const (
 	fsmeta_tp_v510ProgExitUmount         = "exit_umount"
 	fsmeta_tp_v510ProgExitUtimes         = "exit_utimes"
 	fsmeta_tp_v510VarCfgAgentTgid        = "cfg_agent_tgid"
+	fsmeta_tp_v510VarCfgBulkSpare        = "cfg_bulk_spare"
+	fsmeta_tp_v510VarCfgCriticalHalf     = "cfg_critical_half"
 	fsmeta_tp_v510VarCfgWakeBytes        = "cfg_wake_bytes"
 )
 
@@ -135,21 +142,28 @@ type fsmeta_tp_v510MapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // fsmeta_tp_v510VariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fsmeta_tp_v510VariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // fsmeta_tp_v510Objects contains all objects after they have been loaded into the kernel.
@@ -175,13 +189,18 @@ type fsmeta_tp_v510Maps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *fsmeta_tp_v510Maps) Close() error {
@@ -189,13 +208,18 @@ func (m *fsmeta_tp_v510Maps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -203,8 +227,10 @@ func (m *fsmeta_tp_v510Maps) Close() error {
 //
 // It can be passed to loadFsmeta_tp_v510Objects or ebpf.CollectionSpec.LoadAndAssign.
 type fsmeta_tp_v510Variables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // fsmeta_tp_v510Programs contains all programs after they have been loaded into the kernel.

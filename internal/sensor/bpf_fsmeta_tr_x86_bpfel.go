@@ -19,15 +19,20 @@ const (
 	fsmeta_trMapBulk              = "bulk"
 	fsmeta_trMapCounters          = "counters"
 	fsmeta_trMapCritical          = "critical"
+	fsmeta_trMapDepthState        = "depth_state"
+	fsmeta_trMapDepths            = "depths"
 	fsmeta_trMapHeld              = "held"
 	fsmeta_trMapLeaving           = "leaving"
 	fsmeta_trMapNames             = "names"
 	fsmeta_trMapPending           = "pending"
 	fsmeta_trMapPendingIds        = "pending_ids"
 	fsmeta_trMapPlan              = "plan"
+	fsmeta_trMapProducers         = "producers"
+	fsmeta_trMapRecorder          = "recorder"
 	fsmeta_trMapScratch           = "scratch"
 	fsmeta_trMapScripts           = "scripts"
 	fsmeta_trMapSelf              = "self"
+	fsmeta_trMapShape             = "shape"
 	fsmeta_trMapWriting           = "writing"
 	fsmeta_trProgBeginMount       = "begin_mount"
 	fsmeta_trProgBeginRemoveAcl   = "begin_remove_acl"
@@ -49,6 +54,8 @@ const (
 	fsmeta_trProgTrUmount         = "tr_umount"
 	fsmeta_trProgTrUtimes         = "tr_utimes"
 	fsmeta_trVarCfgAgentTgid      = "cfg_agent_tgid"
+	fsmeta_trVarCfgBulkSpare      = "cfg_bulk_spare"
+	fsmeta_trVarCfgCriticalHalf   = "cfg_critical_half"
 	fsmeta_trVarCfgWakeBytes      = "cfg_wake_bytes"
 )
 
@@ -122,15 +129,20 @@ type fsmeta_trMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Leaving    *ebpf.MapSpec `ebpf:"leaving"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Scripts    *ebpf.MapSpec `ebpf:"scripts"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 	Writing    *ebpf.MapSpec `ebpf:"writing"`
 }
 
@@ -138,8 +150,10 @@ type fsmeta_trMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fsmeta_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // fsmeta_trObjects contains all objects after they have been loaded into the kernel.
@@ -165,15 +179,20 @@ type fsmeta_trMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Leaving    *ebpf.Map `ebpf:"leaving"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Scripts    *ebpf.Map `ebpf:"scripts"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 	Writing    *ebpf.Map `ebpf:"writing"`
 }
 
@@ -182,15 +201,20 @@ func (m *fsmeta_trMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Leaving,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Scripts,
 		m.Self,
+		m.Shape,
 		m.Writing,
 	)
 }
@@ -199,8 +223,10 @@ func (m *fsmeta_trMaps) Close() error {
 //
 // It can be passed to loadFsmeta_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fsmeta_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // fsmeta_trPrograms contains all programs after they have been loaded into the kernel.

@@ -19,6 +19,8 @@ const (
 	kern_tpMapBulk                  = "bulk"
 	kern_tpMapCounters              = "counters"
 	kern_tpMapCritical              = "critical"
+	kern_tpMapDepthState            = "depth_state"
+	kern_tpMapDepths                = "depths"
 	kern_tpMapHeld                  = "held"
 	kern_tpMapHelpers               = "helpers"
 	kern_tpMapModules               = "modules"
@@ -26,8 +28,11 @@ const (
 	kern_tpMapPending               = "pending"
 	kern_tpMapPendingIds            = "pending_ids"
 	kern_tpMapPlan                  = "plan"
+	kern_tpMapProducers             = "producers"
+	kern_tpMapRecorder              = "recorder"
 	kern_tpMapScratch               = "scratch"
 	kern_tpMapSelf                  = "self"
+	kern_tpMapShape                 = "shape"
 	kern_tpProgEnterMprotect        = "enter_mprotect"
 	kern_tpProgExitBpf              = "exit_bpf"
 	kern_tpProgExitDeleteModule     = "exit_delete_module"
@@ -47,6 +52,8 @@ const (
 	kern_tpProgExitTkill            = "exit_tkill"
 	kern_tpProgExitUnshare          = "exit_unshare"
 	kern_tpVarCfgAgentTgid          = "cfg_agent_tgid"
+	kern_tpVarCfgBulkSpare          = "cfg_bulk_spare"
+	kern_tpVarCfgCriticalHalf       = "cfg_critical_half"
 	kern_tpVarCfgWakeBytes          = "cfg_wake_bytes"
 )
 
@@ -119,6 +126,8 @@ type kern_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Helpers    *ebpf.MapSpec `ebpf:"helpers"`
 	Modules    *ebpf.MapSpec `ebpf:"modules"`
@@ -126,16 +135,21 @@ type kern_tpMapSpecs struct {
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // kern_tpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kern_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // kern_tpObjects contains all objects after they have been loaded into the kernel.
@@ -161,6 +175,8 @@ type kern_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Helpers    *ebpf.Map `ebpf:"helpers"`
 	Modules    *ebpf.Map `ebpf:"modules"`
@@ -168,8 +184,11 @@ type kern_tpMaps struct {
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *kern_tpMaps) Close() error {
@@ -177,6 +196,8 @@ func (m *kern_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Helpers,
 		m.Modules,
@@ -184,8 +205,11 @@ func (m *kern_tpMaps) Close() error {
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -193,8 +217,10 @@ func (m *kern_tpMaps) Close() error {
 //
 // It can be passed to loadKern_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kern_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // kern_tpPrograms contains all programs after they have been loaded into the kernel.

@@ -19,6 +19,8 @@ const (
 	kern_trMapBulk                  = "bulk"
 	kern_trMapCounters              = "counters"
 	kern_trMapCritical              = "critical"
+	kern_trMapDepthState            = "depth_state"
+	kern_trMapDepths                = "depths"
 	kern_trMapHeld                  = "held"
 	kern_trMapHelpers               = "helpers"
 	kern_trMapModules               = "modules"
@@ -26,8 +28,11 @@ const (
 	kern_trMapPending               = "pending"
 	kern_trMapPendingIds            = "pending_ids"
 	kern_trMapPlan                  = "plan"
+	kern_trMapProducers             = "producers"
+	kern_trMapRecorder              = "recorder"
 	kern_trMapScratch               = "scratch"
 	kern_trMapSelf                  = "self"
+	kern_trMapShape                 = "shape"
 	kern_trProgIn32Mprotect         = "in32_mprotect"
 	kern_trProgIn32PkeyMprotect     = "in32_pkey_mprotect"
 	kern_trProgInMprotect           = "in_mprotect"
@@ -70,6 +75,8 @@ const (
 	kern_trProgTrTkill              = "tr_tkill"
 	kern_trProgTrUnshare            = "tr_unshare"
 	kern_trVarCfgAgentTgid          = "cfg_agent_tgid"
+	kern_trVarCfgBulkSpare          = "cfg_bulk_spare"
+	kern_trVarCfgCriticalHalf       = "cfg_critical_half"
 	kern_trVarCfgWakeBytes          = "cfg_wake_bytes"
 )
 
@@ -165,6 +172,8 @@ type kern_trMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Helpers    *ebpf.MapSpec `ebpf:"helpers"`
 	Modules    *ebpf.MapSpec `ebpf:"modules"`
@@ -172,16 +181,21 @@ type kern_trMapSpecs struct {
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // kern_trVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kern_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // kern_trObjects contains all objects after they have been loaded into the kernel.
@@ -207,6 +221,8 @@ type kern_trMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Helpers    *ebpf.Map `ebpf:"helpers"`
 	Modules    *ebpf.Map `ebpf:"modules"`
@@ -214,8 +230,11 @@ type kern_trMaps struct {
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *kern_trMaps) Close() error {
@@ -223,6 +242,8 @@ func (m *kern_trMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Helpers,
 		m.Modules,
@@ -230,8 +251,11 @@ func (m *kern_trMaps) Close() error {
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -239,8 +263,10 @@ func (m *kern_trMaps) Close() error {
 //
 // It can be passed to loadKern_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kern_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // kern_trPrograms contains all programs after they have been loaded into the kernel.

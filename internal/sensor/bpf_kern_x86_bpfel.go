@@ -16,23 +16,30 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernMapBulk          = "bulk"
-	kernMapCounters      = "counters"
-	kernMapCritical      = "critical"
-	kernMapHeld          = "held"
-	kernMapModules       = "modules"
-	kernMapNames         = "names"
-	kernMapPending       = "pending"
-	kernMapPendingIds    = "pending_ids"
-	kernMapPlan          = "plan"
-	kernMapScratch       = "scratch"
-	kernMapSelf          = "self"
-	kernProgOnModuleFree = "on_module_free"
-	kernProgOnModuleLoad = "on_module_load"
-	kernProgOnSignal     = "on_signal"
-	kernProgOnSysctl     = "on_sysctl"
-	kernVarCfgAgentTgid  = "cfg_agent_tgid"
-	kernVarCfgWakeBytes  = "cfg_wake_bytes"
+	kernMapBulk            = "bulk"
+	kernMapCounters        = "counters"
+	kernMapCritical        = "critical"
+	kernMapDepthState      = "depth_state"
+	kernMapDepths          = "depths"
+	kernMapHeld            = "held"
+	kernMapModules         = "modules"
+	kernMapNames           = "names"
+	kernMapPending         = "pending"
+	kernMapPendingIds      = "pending_ids"
+	kernMapPlan            = "plan"
+	kernMapProducers       = "producers"
+	kernMapRecorder        = "recorder"
+	kernMapScratch         = "scratch"
+	kernMapSelf            = "self"
+	kernMapShape           = "shape"
+	kernProgOnModuleFree   = "on_module_free"
+	kernProgOnModuleLoad   = "on_module_load"
+	kernProgOnSignal       = "on_signal"
+	kernProgOnSysctl       = "on_sysctl"
+	kernVarCfgAgentTgid    = "cfg_agent_tgid"
+	kernVarCfgBulkSpare    = "cfg_bulk_spare"
+	kernVarCfgCriticalHalf = "cfg_critical_half"
+	kernVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadKern returns the embedded CollectionSpec for kern.
@@ -90,22 +97,29 @@ type kernMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Modules    *ebpf.MapSpec `ebpf:"modules"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // kernVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // kernObjects contains all objects after they have been loaded into the kernel.
@@ -131,14 +145,19 @@ type kernMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Modules    *ebpf.Map `ebpf:"modules"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *kernMaps) Close() error {
@@ -146,14 +165,19 @@ func (m *kernMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Modules,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -161,8 +185,10 @@ func (m *kernMaps) Close() error {
 //
 // It can be passed to loadKernObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // kernPrograms contains all programs after they have been loaded into the kernel.

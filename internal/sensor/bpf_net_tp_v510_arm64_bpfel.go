@@ -16,21 +16,28 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	net_tp_v510MapBulk         = "bulk"
-	net_tp_v510MapCounters     = "counters"
-	net_tp_v510MapCritical     = "critical"
-	net_tp_v510MapHeld         = "held"
-	net_tp_v510MapNames        = "names"
-	net_tp_v510MapPending      = "pending"
-	net_tp_v510MapPendingIds   = "pending_ids"
-	net_tp_v510MapPlan         = "plan"
-	net_tp_v510MapScratch      = "scratch"
-	net_tp_v510MapSelf         = "self"
-	net_tp_v510ProgExitAccept  = "exit_accept"
-	net_tp_v510ProgExitBind    = "exit_bind"
-	net_tp_v510ProgExitConnect = "exit_connect"
-	net_tp_v510VarCfgAgentTgid = "cfg_agent_tgid"
-	net_tp_v510VarCfgWakeBytes = "cfg_wake_bytes"
+	net_tp_v510MapBulk            = "bulk"
+	net_tp_v510MapCounters        = "counters"
+	net_tp_v510MapCritical        = "critical"
+	net_tp_v510MapDepthState      = "depth_state"
+	net_tp_v510MapDepths          = "depths"
+	net_tp_v510MapHeld            = "held"
+	net_tp_v510MapNames           = "names"
+	net_tp_v510MapPending         = "pending"
+	net_tp_v510MapPendingIds      = "pending_ids"
+	net_tp_v510MapPlan            = "plan"
+	net_tp_v510MapProducers       = "producers"
+	net_tp_v510MapRecorder        = "recorder"
+	net_tp_v510MapScratch         = "scratch"
+	net_tp_v510MapSelf            = "self"
+	net_tp_v510MapShape           = "shape"
+	net_tp_v510ProgExitAccept     = "exit_accept"
+	net_tp_v510ProgExitBind       = "exit_bind"
+	net_tp_v510ProgExitConnect    = "exit_connect"
+	net_tp_v510VarCfgAgentTgid    = "cfg_agent_tgid"
+	net_tp_v510VarCfgBulkSpare    = "cfg_bulk_spare"
+	net_tp_v510VarCfgCriticalHalf = "cfg_critical_half"
+	net_tp_v510VarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadNet_tp_v510 returns the embedded CollectionSpec for net_tp_v510.
@@ -87,21 +94,28 @@ type net_tp_v510MapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // net_tp_v510VariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type net_tp_v510VariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // net_tp_v510Objects contains all objects after they have been loaded into the kernel.
@@ -127,13 +141,18 @@ type net_tp_v510Maps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *net_tp_v510Maps) Close() error {
@@ -141,13 +160,18 @@ func (m *net_tp_v510Maps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -155,8 +179,10 @@ func (m *net_tp_v510Maps) Close() error {
 //
 // It can be passed to loadNet_tp_v510Objects or ebpf.CollectionSpec.LoadAndAssign.
 type net_tp_v510Variables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // net_tp_v510Programs contains all programs after they have been loaded into the kernel.

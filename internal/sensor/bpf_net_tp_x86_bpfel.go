@@ -16,21 +16,28 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	net_tpMapBulk         = "bulk"
-	net_tpMapCounters     = "counters"
-	net_tpMapCritical     = "critical"
-	net_tpMapHeld         = "held"
-	net_tpMapNames        = "names"
-	net_tpMapPending      = "pending"
-	net_tpMapPendingIds   = "pending_ids"
-	net_tpMapPlan         = "plan"
-	net_tpMapScratch      = "scratch"
-	net_tpMapSelf         = "self"
-	net_tpProgExitAccept  = "exit_accept"
-	net_tpProgExitBind    = "exit_bind"
-	net_tpProgExitConnect = "exit_connect"
-	net_tpVarCfgAgentTgid = "cfg_agent_tgid"
-	net_tpVarCfgWakeBytes = "cfg_wake_bytes"
+	net_tpMapBulk            = "bulk"
+	net_tpMapCounters        = "counters"
+	net_tpMapCritical        = "critical"
+	net_tpMapDepthState      = "depth_state"
+	net_tpMapDepths          = "depths"
+	net_tpMapHeld            = "held"
+	net_tpMapNames           = "names"
+	net_tpMapPending         = "pending"
+	net_tpMapPendingIds      = "pending_ids"
+	net_tpMapPlan            = "plan"
+	net_tpMapProducers       = "producers"
+	net_tpMapRecorder        = "recorder"
+	net_tpMapScratch         = "scratch"
+	net_tpMapSelf            = "self"
+	net_tpMapShape           = "shape"
+	net_tpProgExitAccept     = "exit_accept"
+	net_tpProgExitBind       = "exit_bind"
+	net_tpProgExitConnect    = "exit_connect"
+	net_tpVarCfgAgentTgid    = "cfg_agent_tgid"
+	net_tpVarCfgBulkSpare    = "cfg_bulk_spare"
+	net_tpVarCfgCriticalHalf = "cfg_critical_half"
+	net_tpVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadNet_tp returns the embedded CollectionSpec for net_tp.
@@ -87,21 +94,28 @@ type net_tpMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // net_tpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type net_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // net_tpObjects contains all objects after they have been loaded into the kernel.
@@ -127,13 +141,18 @@ type net_tpMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *net_tpMaps) Close() error {
@@ -141,13 +160,18 @@ func (m *net_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -155,8 +179,10 @@ func (m *net_tpMaps) Close() error {
 //
 // It can be passed to loadNet_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type net_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // net_tpPrograms contains all programs after they have been loaded into the kernel.

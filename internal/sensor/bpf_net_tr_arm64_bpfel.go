@@ -16,22 +16,29 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	net_trMapBulk          = "bulk"
-	net_trMapCounters      = "counters"
-	net_trMapCritical      = "critical"
-	net_trMapHeld          = "held"
-	net_trMapNames         = "names"
-	net_trMapPending       = "pending"
-	net_trMapPendingIds    = "pending_ids"
-	net_trMapPlan          = "plan"
-	net_trMapScratch       = "scratch"
-	net_trMapSelf          = "self"
-	net_trProgTrAccept     = "tr_accept"
-	net_trProgTrBind       = "tr_bind"
-	net_trProgTrBindSocket = "tr_bind_socket"
-	net_trProgTrConnect    = "tr_connect"
-	net_trVarCfgAgentTgid  = "cfg_agent_tgid"
-	net_trVarCfgWakeBytes  = "cfg_wake_bytes"
+	net_trMapBulk            = "bulk"
+	net_trMapCounters        = "counters"
+	net_trMapCritical        = "critical"
+	net_trMapDepthState      = "depth_state"
+	net_trMapDepths          = "depths"
+	net_trMapHeld            = "held"
+	net_trMapNames           = "names"
+	net_trMapPending         = "pending"
+	net_trMapPendingIds      = "pending_ids"
+	net_trMapPlan            = "plan"
+	net_trMapProducers       = "producers"
+	net_trMapRecorder        = "recorder"
+	net_trMapScratch         = "scratch"
+	net_trMapSelf            = "self"
+	net_trMapShape           = "shape"
+	net_trProgTrAccept       = "tr_accept"
+	net_trProgTrBind         = "tr_bind"
+	net_trProgTrBindSocket   = "tr_bind_socket"
+	net_trProgTrConnect      = "tr_connect"
+	net_trVarCfgAgentTgid    = "cfg_agent_tgid"
+	net_trVarCfgBulkSpare    = "cfg_bulk_spare"
+	net_trVarCfgCriticalHalf = "cfg_critical_half"
+	net_trVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadNet_tr returns the embedded CollectionSpec for net_tr.
@@ -89,21 +96,28 @@ type net_trMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // net_trVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type net_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // net_trObjects contains all objects after they have been loaded into the kernel.
@@ -129,13 +143,18 @@ type net_trMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *net_trMaps) Close() error {
@@ -143,13 +162,18 @@ func (m *net_trMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -157,8 +181,10 @@ func (m *net_trMaps) Close() error {
 //
 // It can be passed to loadNet_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type net_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // net_trPrograms contains all programs after they have been loaded into the kernel.

@@ -56,24 +56,31 @@ type ondemandRecHook struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ondemandMapBulk         = "bulk"
-	ondemandMapCounters     = "counters"
-	ondemandMapCritical     = "critical"
-	ondemandMapHeld         = "held"
-	ondemandMapHookTypes    = "hook_types"
-	ondemandMapModules      = "modules"
-	ondemandMapNames        = "names"
-	ondemandMapPending      = "pending"
-	ondemandMapPendingIds   = "pending_ids"
-	ondemandMapPlan         = "plan"
-	ondemandMapScratch      = "scratch"
-	ondemandMapSelf         = "self"
-	ondemandProgOnCall      = "on_call"
-	ondemandProgOnFunction  = "on_function"
-	ondemandVarCfgAgentTgid = "cfg_agent_tgid"
-	ondemandVarCfgArgs      = "cfg_args"
-	ondemandVarCfgName      = "cfg_name"
-	ondemandVarCfgWakeBytes = "cfg_wake_bytes"
+	ondemandMapBulk            = "bulk"
+	ondemandMapCounters        = "counters"
+	ondemandMapCritical        = "critical"
+	ondemandMapDepthState      = "depth_state"
+	ondemandMapDepths          = "depths"
+	ondemandMapHeld            = "held"
+	ondemandMapHookTypes       = "hook_types"
+	ondemandMapModules         = "modules"
+	ondemandMapNames           = "names"
+	ondemandMapPending         = "pending"
+	ondemandMapPendingIds      = "pending_ids"
+	ondemandMapPlan            = "plan"
+	ondemandMapProducers       = "producers"
+	ondemandMapRecorder        = "recorder"
+	ondemandMapScratch         = "scratch"
+	ondemandMapSelf            = "self"
+	ondemandMapShape           = "shape"
+	ondemandProgOnCall         = "on_call"
+	ondemandProgOnFunction     = "on_function"
+	ondemandVarCfgAgentTgid    = "cfg_agent_tgid"
+	ondemandVarCfgArgs         = "cfg_args"
+	ondemandVarCfgBulkSpare    = "cfg_bulk_spare"
+	ondemandVarCfgCriticalHalf = "cfg_critical_half"
+	ondemandVarCfgName         = "cfg_name"
+	ondemandVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadOndemand returns the embedded CollectionSpec for ondemand.
@@ -129,6 +136,8 @@ type ondemandMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	HookTypes  *ebpf.MapSpec `ebpf:"hook_types"`
 	Modules    *ebpf.MapSpec `ebpf:"modules"`
@@ -136,18 +145,23 @@ type ondemandMapSpecs struct {
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // ondemandVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ondemandVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgArgs      *ebpf.VariableSpec `ebpf:"cfg_args"`
-	CfgName      *ebpf.VariableSpec `ebpf:"cfg_name"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgArgs         *ebpf.VariableSpec `ebpf:"cfg_args"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgName         *ebpf.VariableSpec `ebpf:"cfg_name"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // ondemandObjects contains all objects after they have been loaded into the kernel.
@@ -173,6 +187,8 @@ type ondemandMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	HookTypes  *ebpf.Map `ebpf:"hook_types"`
 	Modules    *ebpf.Map `ebpf:"modules"`
@@ -180,8 +196,11 @@ type ondemandMaps struct {
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *ondemandMaps) Close() error {
@@ -189,6 +208,8 @@ func (m *ondemandMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.HookTypes,
 		m.Modules,
@@ -196,8 +217,11 @@ func (m *ondemandMaps) Close() error {
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -205,10 +229,12 @@ func (m *ondemandMaps) Close() error {
 //
 // It can be passed to loadOndemandObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ondemandVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgArgs      *ebpf.Variable `ebpf:"cfg_args"`
-	CfgName      *ebpf.Variable `ebpf:"cfg_name"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgArgs         *ebpf.Variable `ebpf:"cfg_args"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgName         *ebpf.Variable `ebpf:"cfg_name"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // ondemandPrograms contains all programs after they have been loaded into the kernel.

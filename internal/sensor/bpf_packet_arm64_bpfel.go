@@ -73,23 +73,30 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	packetMapAskers         = "askers"
-	packetMapBulk           = "bulk"
-	packetMapCounters       = "counters"
-	packetMapCritical       = "critical"
-	packetMapHeld           = "held"
-	packetMapNames          = "names"
-	packetMapPacketTypes    = "packet_types"
-	packetMapPending        = "pending"
-	packetMapPendingIds     = "pending_ids"
-	packetMapPlan           = "plan"
-	packetMapScratch        = "scratch"
-	packetMapSelf           = "self"
-	packetProgPacketEgress  = "packet_egress"
-	packetProgPacketIngress = "packet_ingress"
-	packetVarCfgAgentTgid   = "cfg_agent_tgid"
-	packetVarCfgDnsPorts    = "cfg_dns_ports"
-	packetVarCfgWakeBytes   = "cfg_wake_bytes"
+	packetMapAskers          = "askers"
+	packetMapBulk            = "bulk"
+	packetMapCounters        = "counters"
+	packetMapCritical        = "critical"
+	packetMapDepthState      = "depth_state"
+	packetMapDepths          = "depths"
+	packetMapHeld            = "held"
+	packetMapNames           = "names"
+	packetMapPacketTypes     = "packet_types"
+	packetMapPending         = "pending"
+	packetMapPendingIds      = "pending_ids"
+	packetMapPlan            = "plan"
+	packetMapProducers       = "producers"
+	packetMapRecorder        = "recorder"
+	packetMapScratch         = "scratch"
+	packetMapSelf            = "self"
+	packetMapShape           = "shape"
+	packetProgPacketEgress   = "packet_egress"
+	packetProgPacketIngress  = "packet_ingress"
+	packetVarCfgAgentTgid    = "cfg_agent_tgid"
+	packetVarCfgBulkSpare    = "cfg_bulk_spare"
+	packetVarCfgCriticalHalf = "cfg_critical_half"
+	packetVarCfgDnsPorts     = "cfg_dns_ports"
+	packetVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadPacket returns the embedded CollectionSpec for packet.
@@ -146,23 +153,30 @@ type packetMapSpecs struct {
 	Bulk        *ebpf.MapSpec `ebpf:"bulk"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Critical    *ebpf.MapSpec `ebpf:"critical"`
+	DepthState  *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths      *ebpf.MapSpec `ebpf:"depths"`
 	Held        *ebpf.MapSpec `ebpf:"held"`
 	Names       *ebpf.MapSpec `ebpf:"names"`
 	PacketTypes *ebpf.MapSpec `ebpf:"packet_types"`
 	Pending     *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds  *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan        *ebpf.MapSpec `ebpf:"plan"`
+	Producers   *ebpf.MapSpec `ebpf:"producers"`
+	Recorder    *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	Self        *ebpf.MapSpec `ebpf:"self"`
+	Shape       *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // packetVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type packetVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgDnsPorts  *ebpf.VariableSpec `ebpf:"cfg_dns_ports"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgDnsPorts     *ebpf.VariableSpec `ebpf:"cfg_dns_ports"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // packetObjects contains all objects after they have been loaded into the kernel.
@@ -189,14 +203,19 @@ type packetMaps struct {
 	Bulk        *ebpf.Map `ebpf:"bulk"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Critical    *ebpf.Map `ebpf:"critical"`
+	DepthState  *ebpf.Map `ebpf:"depth_state"`
+	Depths      *ebpf.Map `ebpf:"depths"`
 	Held        *ebpf.Map `ebpf:"held"`
 	Names       *ebpf.Map `ebpf:"names"`
 	PacketTypes *ebpf.Map `ebpf:"packet_types"`
 	Pending     *ebpf.Map `ebpf:"pending"`
 	PendingIds  *ebpf.Map `ebpf:"pending_ids"`
 	Plan        *ebpf.Map `ebpf:"plan"`
+	Producers   *ebpf.Map `ebpf:"producers"`
+	Recorder    *ebpf.Map `ebpf:"recorder"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	Self        *ebpf.Map `ebpf:"self"`
+	Shape       *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *packetMaps) Close() error {
@@ -205,14 +224,19 @@ func (m *packetMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.PacketTypes,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -220,9 +244,11 @@ func (m *packetMaps) Close() error {
 //
 // It can be passed to loadPacketObjects or ebpf.CollectionSpec.LoadAndAssign.
 type packetVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgDnsPorts  *ebpf.Variable `ebpf:"cfg_dns_ports"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgDnsPorts     *ebpf.Variable `ebpf:"cfg_dns_ports"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // packetPrograms contains all programs after they have been loaded into the kernel.

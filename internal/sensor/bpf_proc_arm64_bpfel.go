@@ -13,26 +13,62 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type procBeside uint32
+
+const (
+	procBesideBESIDE_DEPTH_FULL procBeside = 0
+	procBesideBESIDE_MAX        procBeside = 4
+)
+
 type procFate uint32
 
 const (
-	procFateFATE_SEEN         procFate = 0
-	procFateFATE_SENT         procFate = 1
-	procFateFATE_FILTERED     procFate = 2
-	procFateFATE_RESULT       procFate = 3
-	procFateFATE_SELF         procFate = 4
-	procFateFATE_RING_FULL    procFate = 5
-	procFateFATE_SCRATCH_BUSY procFate = 6
-	procFateFATE_TOO_BIG      procFate = 7
-	procFateFATE_NO_ENTRY     procFate = 8
-	procFateFATE_NO_FILE      procFate = 9
-	procFateFATE_UNCHANGED    procFate = 10
-	procFateFATE_MAX          procFate = 12
+	procFateFATE_SEEN          procFate = 0
+	procFateFATE_SENT          procFate = 1
+	procFateFATE_FILTERED      procFate = 2
+	procFateFATE_RESULT        procFate = 3
+	procFateFATE_SELF          procFate = 4
+	procFateFATE_RING_FULL     procFate = 5
+	procFateFATE_SCRATCH_BUSY  procFate = 6
+	procFateFATE_TOO_BIG       procFate = 7
+	procFateFATE_NO_ENTRY      procFate = 8
+	procFateFATE_NO_FILE       procFate = 9
+	procFateFATE_UNCHANGED     procFate = 10
+	procFateFATE_SHAPED        procFate = 12
+	procFateFATE_SHAPED_CGROUP procFate = 13
+	procFateFATE_MAX           procFate = 16
 )
 
 type procFateCounts struct {
+	_      structs.HostLayout
+	N      [64][16]uint64
+	Beside [4]uint64
+}
+
+type procHintState struct {
+	_         structs.HostLayout
+	Since     uint64
+	Hints     uint32
+	Recording uint32
+}
+
+type procMoment struct {
+	_      structs.HostLayout
+	Sum    uint64
+	Ts     uint64
+	Start  uint64
+	Dentry uint64
+	Tgid   uint32
+	Sid    uint32
+	Flags  uint32
+	Count  uint32
+	Name   [40]int8
+}
+
+type procMoments struct {
 	_ structs.HostLayout
-	N [64][12]uint64
+	N uint64
+	M [32]procMoment
 }
 
 type procNameKey struct {
@@ -41,11 +77,14 @@ type procNameKey struct {
 }
 
 type procPlanData struct {
-	_        structs.HostLayout
-	Mode     [64]procPlanMode
-	FlagsAny [64]uint64
-	ByName   uint64
-	Bloom    [16]uint64
+	_         structs.HostLayout
+	Mode      [64]procPlanMode
+	RuleMode  [64]procPlanMode
+	FlagsAny  [64]uint64
+	RuleFlags [64]uint64
+	Deep      uint64
+	ByName    uint64
+	Bloom     [16]uint64
 }
 
 type procPlanMode uint32
@@ -55,6 +94,13 @@ const (
 	procPlanModePLAN_FILTERED procPlanMode = 1
 	procPlanModePLAN_ALL      procPlanMode = 2
 )
+
+type procProcKey struct {
+	_     structs.HostLayout
+	Start uint64
+	Tgid  uint32
+	Pad   uint32
+}
 
 type procRecAny struct {
 	_   structs.HostLayout
@@ -443,28 +489,47 @@ const (
 	procRecXattrNsRX_USER     procRecXattrNs = 8
 )
 
+type procShapeData struct {
+	_     structs.HostLayout
+	Limit [2]procShapeLimit
+}
+
+type procShapeLimit struct {
+	_    structs.HostLayout
+	Gap  uint64
+	Room uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	procMapBulk         = "bulk"
-	procMapCounters     = "counters"
-	procMapCritical     = "critical"
-	procMapHeld         = "held"
-	procMapNames        = "names"
-	procMapPending      = "pending"
-	procMapPendingIds   = "pending_ids"
-	procMapPlan         = "plan"
-	procMapScratch      = "scratch"
-	procMapScripts      = "scripts"
-	procMapSelf         = "self"
-	procProgOnCgroup    = "on_cgroup"
-	procProgOnExec      = "on_exec"
-	procProgOnExit      = "on_exit"
-	procProgOnFork      = "on_fork"
-	procProgOnTask      = "on_task"
-	procVarCfgAgentTgid = "cfg_agent_tgid"
-	procVarCfgWakeBytes = "cfg_wake_bytes"
+	procMapBulk            = "bulk"
+	procMapCounters        = "counters"
+	procMapCritical        = "critical"
+	procMapDepthState      = "depth_state"
+	procMapDepths          = "depths"
+	procMapHeld            = "held"
+	procMapNames           = "names"
+	procMapPending         = "pending"
+	procMapPendingIds      = "pending_ids"
+	procMapPlan            = "plan"
+	procMapProducers       = "producers"
+	procMapRecorder        = "recorder"
+	procMapScratch         = "scratch"
+	procMapScripts         = "scripts"
+	procMapSelf            = "self"
+	procMapShape           = "shape"
+	procProgOnCgroup       = "on_cgroup"
+	procProgOnDeepen       = "on_deepen"
+	procProgOnExec         = "on_exec"
+	procProgOnExit         = "on_exit"
+	procProgOnFork         = "on_fork"
+	procProgOnTask         = "on_task"
+	procVarCfgAgentTgid    = "cfg_agent_tgid"
+	procVarCfgBulkSpare    = "cfg_bulk_spare"
+	procVarCfgCriticalHalf = "cfg_critical_half"
+	procVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadProc returns the embedded CollectionSpec for proc.
@@ -510,6 +575,7 @@ type procSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type procProgramSpecs struct {
 	OnCgroup *ebpf.ProgramSpec `ebpf:"on_cgroup"`
+	OnDeepen *ebpf.ProgramSpec `ebpf:"on_deepen"`
 	OnExec   *ebpf.ProgramSpec `ebpf:"on_exec"`
 	OnExit   *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFork   *ebpf.ProgramSpec `ebpf:"on_fork"`
@@ -523,22 +589,29 @@ type procMapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Scripts    *ebpf.MapSpec `ebpf:"scripts"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // procVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type procVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // procObjects contains all objects after they have been loaded into the kernel.
@@ -564,14 +637,19 @@ type procMaps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Scripts    *ebpf.Map `ebpf:"scripts"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *procMaps) Close() error {
@@ -579,14 +657,19 @@ func (m *procMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Scripts,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -594,8 +677,10 @@ func (m *procMaps) Close() error {
 //
 // It can be passed to loadProcObjects or ebpf.CollectionSpec.LoadAndAssign.
 type procVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // procPrograms contains all programs after they have been loaded into the kernel.
@@ -603,6 +688,7 @@ type procVariables struct {
 // It can be passed to loadProcObjects or ebpf.CollectionSpec.LoadAndAssign.
 type procPrograms struct {
 	OnCgroup *ebpf.Program `ebpf:"on_cgroup"`
+	OnDeepen *ebpf.Program `ebpf:"on_deepen"`
 	OnExec   *ebpf.Program `ebpf:"on_exec"`
 	OnExit   *ebpf.Program `ebpf:"on_exit"`
 	OnFork   *ebpf.Program `ebpf:"on_fork"`
@@ -612,6 +698,7 @@ type procPrograms struct {
 func (p *procPrograms) Close() error {
 	return _ProcClose(
 		p.OnCgroup,
+		p.OnDeepen,
 		p.OnExec,
 		p.OnExit,
 		p.OnFork,

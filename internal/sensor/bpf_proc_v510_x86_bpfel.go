@@ -16,24 +16,32 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	proc_v510MapBulk         = "bulk"
-	proc_v510MapCounters     = "counters"
-	proc_v510MapCritical     = "critical"
-	proc_v510MapHeld         = "held"
-	proc_v510MapNames        = "names"
-	proc_v510MapPending      = "pending"
-	proc_v510MapPendingIds   = "pending_ids"
-	proc_v510MapPlan         = "plan"
-	proc_v510MapScratch      = "scratch"
-	proc_v510MapScripts      = "scripts"
-	proc_v510MapSelf         = "self"
-	proc_v510ProgOnCgroup    = "on_cgroup"
-	proc_v510ProgOnExec      = "on_exec"
-	proc_v510ProgOnExit      = "on_exit"
-	proc_v510ProgOnFork      = "on_fork"
-	proc_v510ProgOnTask      = "on_task"
-	proc_v510VarCfgAgentTgid = "cfg_agent_tgid"
-	proc_v510VarCfgWakeBytes = "cfg_wake_bytes"
+	proc_v510MapBulk            = "bulk"
+	proc_v510MapCounters        = "counters"
+	proc_v510MapCritical        = "critical"
+	proc_v510MapDepthState      = "depth_state"
+	proc_v510MapDepths          = "depths"
+	proc_v510MapHeld            = "held"
+	proc_v510MapNames           = "names"
+	proc_v510MapPending         = "pending"
+	proc_v510MapPendingIds      = "pending_ids"
+	proc_v510MapPlan            = "plan"
+	proc_v510MapProducers       = "producers"
+	proc_v510MapRecorder        = "recorder"
+	proc_v510MapScratch         = "scratch"
+	proc_v510MapScripts         = "scripts"
+	proc_v510MapSelf            = "self"
+	proc_v510MapShape           = "shape"
+	proc_v510ProgOnCgroup       = "on_cgroup"
+	proc_v510ProgOnDeepen       = "on_deepen"
+	proc_v510ProgOnExec         = "on_exec"
+	proc_v510ProgOnExit         = "on_exit"
+	proc_v510ProgOnFork         = "on_fork"
+	proc_v510ProgOnTask         = "on_task"
+	proc_v510VarCfgAgentTgid    = "cfg_agent_tgid"
+	proc_v510VarCfgBulkSpare    = "cfg_bulk_spare"
+	proc_v510VarCfgCriticalHalf = "cfg_critical_half"
+	proc_v510VarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadProc_v510 returns the embedded CollectionSpec for proc_v510.
@@ -79,6 +87,7 @@ type proc_v510Specs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type proc_v510ProgramSpecs struct {
 	OnCgroup *ebpf.ProgramSpec `ebpf:"on_cgroup"`
+	OnDeepen *ebpf.ProgramSpec `ebpf:"on_deepen"`
 	OnExec   *ebpf.ProgramSpec `ebpf:"on_exec"`
 	OnExit   *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFork   *ebpf.ProgramSpec `ebpf:"on_fork"`
@@ -92,22 +101,29 @@ type proc_v510MapSpecs struct {
 	Bulk       *ebpf.MapSpec `ebpf:"bulk"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Critical   *ebpf.MapSpec `ebpf:"critical"`
+	DepthState *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths     *ebpf.MapSpec `ebpf:"depths"`
 	Held       *ebpf.MapSpec `ebpf:"held"`
 	Names      *ebpf.MapSpec `ebpf:"names"`
 	Pending    *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan       *ebpf.MapSpec `ebpf:"plan"`
+	Producers  *ebpf.MapSpec `ebpf:"producers"`
+	Recorder   *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Scripts    *ebpf.MapSpec `ebpf:"scripts"`
 	Self       *ebpf.MapSpec `ebpf:"self"`
+	Shape      *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // proc_v510VariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type proc_v510VariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // proc_v510Objects contains all objects after they have been loaded into the kernel.
@@ -133,14 +149,19 @@ type proc_v510Maps struct {
 	Bulk       *ebpf.Map `ebpf:"bulk"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Critical   *ebpf.Map `ebpf:"critical"`
+	DepthState *ebpf.Map `ebpf:"depth_state"`
+	Depths     *ebpf.Map `ebpf:"depths"`
 	Held       *ebpf.Map `ebpf:"held"`
 	Names      *ebpf.Map `ebpf:"names"`
 	Pending    *ebpf.Map `ebpf:"pending"`
 	PendingIds *ebpf.Map `ebpf:"pending_ids"`
 	Plan       *ebpf.Map `ebpf:"plan"`
+	Producers  *ebpf.Map `ebpf:"producers"`
+	Recorder   *ebpf.Map `ebpf:"recorder"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Scripts    *ebpf.Map `ebpf:"scripts"`
 	Self       *ebpf.Map `ebpf:"self"`
+	Shape      *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *proc_v510Maps) Close() error {
@@ -148,14 +169,19 @@ func (m *proc_v510Maps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Scripts,
 		m.Self,
+		m.Shape,
 	)
 }
 
@@ -163,8 +189,10 @@ func (m *proc_v510Maps) Close() error {
 //
 // It can be passed to loadProc_v510Objects or ebpf.CollectionSpec.LoadAndAssign.
 type proc_v510Variables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // proc_v510Programs contains all programs after they have been loaded into the kernel.
@@ -172,6 +200,7 @@ type proc_v510Variables struct {
 // It can be passed to loadProc_v510Objects or ebpf.CollectionSpec.LoadAndAssign.
 type proc_v510Programs struct {
 	OnCgroup *ebpf.Program `ebpf:"on_cgroup"`
+	OnDeepen *ebpf.Program `ebpf:"on_deepen"`
 	OnExec   *ebpf.Program `ebpf:"on_exec"`
 	OnExit   *ebpf.Program `ebpf:"on_exit"`
 	OnFork   *ebpf.Program `ebpf:"on_fork"`
@@ -181,6 +210,7 @@ type proc_v510Programs struct {
 func (p *proc_v510Programs) Close() error {
 	return _Proc_v510Close(
 		p.OnCgroup,
+		p.OnDeepen,
 		p.OnExec,
 		p.OnExit,
 		p.OnFork,

@@ -25,22 +25,29 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	selinux_tpMapBulk         = "bulk"
-	selinux_tpMapCounters     = "counters"
-	selinux_tpMapCritical     = "critical"
-	selinux_tpMapHeld         = "held"
-	selinux_tpMapModules      = "modules"
-	selinux_tpMapNames        = "names"
-	selinux_tpMapPending      = "pending"
-	selinux_tpMapPendingIds   = "pending_ids"
-	selinux_tpMapPlan         = "plan"
-	selinux_tpMapScratch      = "scratch"
-	selinux_tpMapSelf         = "self"
-	selinux_tpMapSelinuxTypes = "selinux_types"
-	selinux_tpProgExitWrite   = "exit_write"
-	selinux_tpProgExitWritev  = "exit_writev"
-	selinux_tpVarCfgAgentTgid = "cfg_agent_tgid"
-	selinux_tpVarCfgWakeBytes = "cfg_wake_bytes"
+	selinux_tpMapBulk            = "bulk"
+	selinux_tpMapCounters        = "counters"
+	selinux_tpMapCritical        = "critical"
+	selinux_tpMapDepthState      = "depth_state"
+	selinux_tpMapDepths          = "depths"
+	selinux_tpMapHeld            = "held"
+	selinux_tpMapModules         = "modules"
+	selinux_tpMapNames           = "names"
+	selinux_tpMapPending         = "pending"
+	selinux_tpMapPendingIds      = "pending_ids"
+	selinux_tpMapPlan            = "plan"
+	selinux_tpMapProducers       = "producers"
+	selinux_tpMapRecorder        = "recorder"
+	selinux_tpMapScratch         = "scratch"
+	selinux_tpMapSelf            = "self"
+	selinux_tpMapSelinuxTypes    = "selinux_types"
+	selinux_tpMapShape           = "shape"
+	selinux_tpProgExitWrite      = "exit_write"
+	selinux_tpProgExitWritev     = "exit_writev"
+	selinux_tpVarCfgAgentTgid    = "cfg_agent_tgid"
+	selinux_tpVarCfgBulkSpare    = "cfg_bulk_spare"
+	selinux_tpVarCfgCriticalHalf = "cfg_critical_half"
+	selinux_tpVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadSelinux_tp returns the embedded CollectionSpec for selinux_tp.
@@ -96,23 +103,30 @@ type selinux_tpMapSpecs struct {
 	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Critical     *ebpf.MapSpec `ebpf:"critical"`
+	DepthState   *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths       *ebpf.MapSpec `ebpf:"depths"`
 	Held         *ebpf.MapSpec `ebpf:"held"`
 	Modules      *ebpf.MapSpec `ebpf:"modules"`
 	Names        *ebpf.MapSpec `ebpf:"names"`
 	Pending      *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds   *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan         *ebpf.MapSpec `ebpf:"plan"`
+	Producers    *ebpf.MapSpec `ebpf:"producers"`
+	Recorder     *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
 	Self         *ebpf.MapSpec `ebpf:"self"`
 	SelinuxTypes *ebpf.MapSpec `ebpf:"selinux_types"`
+	Shape        *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // selinux_tpVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type selinux_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // selinux_tpObjects contains all objects after they have been loaded into the kernel.
@@ -138,15 +152,20 @@ type selinux_tpMaps struct {
 	Bulk         *ebpf.Map `ebpf:"bulk"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Critical     *ebpf.Map `ebpf:"critical"`
+	DepthState   *ebpf.Map `ebpf:"depth_state"`
+	Depths       *ebpf.Map `ebpf:"depths"`
 	Held         *ebpf.Map `ebpf:"held"`
 	Modules      *ebpf.Map `ebpf:"modules"`
 	Names        *ebpf.Map `ebpf:"names"`
 	Pending      *ebpf.Map `ebpf:"pending"`
 	PendingIds   *ebpf.Map `ebpf:"pending_ids"`
 	Plan         *ebpf.Map `ebpf:"plan"`
+	Producers    *ebpf.Map `ebpf:"producers"`
+	Recorder     *ebpf.Map `ebpf:"recorder"`
 	Scratch      *ebpf.Map `ebpf:"scratch"`
 	Self         *ebpf.Map `ebpf:"self"`
 	SelinuxTypes *ebpf.Map `ebpf:"selinux_types"`
+	Shape        *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *selinux_tpMaps) Close() error {
@@ -154,15 +173,20 @@ func (m *selinux_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Modules,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
 		m.SelinuxTypes,
+		m.Shape,
 	)
 }
 
@@ -170,8 +194,10 @@ func (m *selinux_tpMaps) Close() error {
 //
 // It can be passed to loadSelinux_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type selinux_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // selinux_tpPrograms contains all programs after they have been loaded into the kernel.

@@ -16,24 +16,31 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	selinux_trMapBulk         = "bulk"
-	selinux_trMapCounters     = "counters"
-	selinux_trMapCritical     = "critical"
-	selinux_trMapHeld         = "held"
-	selinux_trMapModules      = "modules"
-	selinux_trMapNames        = "names"
-	selinux_trMapPending      = "pending"
-	selinux_trMapPendingIds   = "pending_ids"
-	selinux_trMapPlan         = "plan"
-	selinux_trMapScratch      = "scratch"
-	selinux_trMapSelf         = "self"
-	selinux_trMapSelinuxTypes = "selinux_types"
-	selinux_trProgTrBool      = "tr_bool"
-	selinux_trProgTrCommit    = "tr_commit"
-	selinux_trProgTrDisable   = "tr_disable"
-	selinux_trProgTrEnforce   = "tr_enforce"
-	selinux_trVarCfgAgentTgid = "cfg_agent_tgid"
-	selinux_trVarCfgWakeBytes = "cfg_wake_bytes"
+	selinux_trMapBulk            = "bulk"
+	selinux_trMapCounters        = "counters"
+	selinux_trMapCritical        = "critical"
+	selinux_trMapDepthState      = "depth_state"
+	selinux_trMapDepths          = "depths"
+	selinux_trMapHeld            = "held"
+	selinux_trMapModules         = "modules"
+	selinux_trMapNames           = "names"
+	selinux_trMapPending         = "pending"
+	selinux_trMapPendingIds      = "pending_ids"
+	selinux_trMapPlan            = "plan"
+	selinux_trMapProducers       = "producers"
+	selinux_trMapRecorder        = "recorder"
+	selinux_trMapScratch         = "scratch"
+	selinux_trMapSelf            = "self"
+	selinux_trMapSelinuxTypes    = "selinux_types"
+	selinux_trMapShape           = "shape"
+	selinux_trProgTrBool         = "tr_bool"
+	selinux_trProgTrCommit       = "tr_commit"
+	selinux_trProgTrDisable      = "tr_disable"
+	selinux_trProgTrEnforce      = "tr_enforce"
+	selinux_trVarCfgAgentTgid    = "cfg_agent_tgid"
+	selinux_trVarCfgBulkSpare    = "cfg_bulk_spare"
+	selinux_trVarCfgCriticalHalf = "cfg_critical_half"
+	selinux_trVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadSelinux_tr returns the embedded CollectionSpec for selinux_tr.
@@ -91,23 +98,30 @@ type selinux_trMapSpecs struct {
 	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Critical     *ebpf.MapSpec `ebpf:"critical"`
+	DepthState   *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths       *ebpf.MapSpec `ebpf:"depths"`
 	Held         *ebpf.MapSpec `ebpf:"held"`
 	Modules      *ebpf.MapSpec `ebpf:"modules"`
 	Names        *ebpf.MapSpec `ebpf:"names"`
 	Pending      *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds   *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan         *ebpf.MapSpec `ebpf:"plan"`
+	Producers    *ebpf.MapSpec `ebpf:"producers"`
+	Recorder     *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
 	Self         *ebpf.MapSpec `ebpf:"self"`
 	SelinuxTypes *ebpf.MapSpec `ebpf:"selinux_types"`
+	Shape        *ebpf.MapSpec `ebpf:"shape"`
 }
 
 // selinux_trVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type selinux_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // selinux_trObjects contains all objects after they have been loaded into the kernel.
@@ -133,15 +147,20 @@ type selinux_trMaps struct {
 	Bulk         *ebpf.Map `ebpf:"bulk"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Critical     *ebpf.Map `ebpf:"critical"`
+	DepthState   *ebpf.Map `ebpf:"depth_state"`
+	Depths       *ebpf.Map `ebpf:"depths"`
 	Held         *ebpf.Map `ebpf:"held"`
 	Modules      *ebpf.Map `ebpf:"modules"`
 	Names        *ebpf.Map `ebpf:"names"`
 	Pending      *ebpf.Map `ebpf:"pending"`
 	PendingIds   *ebpf.Map `ebpf:"pending_ids"`
 	Plan         *ebpf.Map `ebpf:"plan"`
+	Producers    *ebpf.Map `ebpf:"producers"`
+	Recorder     *ebpf.Map `ebpf:"recorder"`
 	Scratch      *ebpf.Map `ebpf:"scratch"`
 	Self         *ebpf.Map `ebpf:"self"`
 	SelinuxTypes *ebpf.Map `ebpf:"selinux_types"`
+	Shape        *ebpf.Map `ebpf:"shape"`
 }
 
 func (m *selinux_trMaps) Close() error {
@@ -149,15 +168,20 @@ func (m *selinux_trMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Modules,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
 		m.SelinuxTypes,
+		m.Shape,
 	)
 }
 
@@ -165,8 +189,10 @@ func (m *selinux_trMaps) Close() error {
 //
 // It can be passed to loadSelinux_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type selinux_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // selinux_trPrograms contains all programs after they have been loaded into the kernel.

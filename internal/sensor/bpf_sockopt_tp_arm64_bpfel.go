@@ -96,17 +96,24 @@ const (
 	sockopt_tpMapBulk            = "bulk"
 	sockopt_tpMapCounters        = "counters"
 	sockopt_tpMapCritical        = "critical"
+	sockopt_tpMapDepthState      = "depth_state"
+	sockopt_tpMapDepths          = "depths"
 	sockopt_tpMapHeld            = "held"
 	sockopt_tpMapNames           = "names"
 	sockopt_tpMapPending         = "pending"
 	sockopt_tpMapPendingIds      = "pending_ids"
 	sockopt_tpMapPlan            = "plan"
+	sockopt_tpMapProducers       = "producers"
+	sockopt_tpMapRecorder        = "recorder"
 	sockopt_tpMapScratch         = "scratch"
 	sockopt_tpMapSelf            = "self"
+	sockopt_tpMapShape           = "shape"
 	sockopt_tpMapSockoptTypes    = "sockopt_types"
 	sockopt_tpProgExitSetsockopt = "exit_setsockopt"
 	sockopt_tpProgExitSocket     = "exit_socket"
 	sockopt_tpVarCfgAgentTgid    = "cfg_agent_tgid"
+	sockopt_tpVarCfgBulkSpare    = "cfg_bulk_spare"
+	sockopt_tpVarCfgCriticalHalf = "cfg_critical_half"
 	sockopt_tpVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
@@ -163,13 +170,18 @@ type sockopt_tpMapSpecs struct {
 	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Critical     *ebpf.MapSpec `ebpf:"critical"`
+	DepthState   *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths       *ebpf.MapSpec `ebpf:"depths"`
 	Held         *ebpf.MapSpec `ebpf:"held"`
 	Names        *ebpf.MapSpec `ebpf:"names"`
 	Pending      *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds   *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan         *ebpf.MapSpec `ebpf:"plan"`
+	Producers    *ebpf.MapSpec `ebpf:"producers"`
+	Recorder     *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
 	Self         *ebpf.MapSpec `ebpf:"self"`
+	Shape        *ebpf.MapSpec `ebpf:"shape"`
 	SockoptTypes *ebpf.MapSpec `ebpf:"sockopt_types"`
 }
 
@@ -177,8 +189,10 @@ type sockopt_tpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sockopt_tpVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // sockopt_tpObjects contains all objects after they have been loaded into the kernel.
@@ -204,13 +218,18 @@ type sockopt_tpMaps struct {
 	Bulk         *ebpf.Map `ebpf:"bulk"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Critical     *ebpf.Map `ebpf:"critical"`
+	DepthState   *ebpf.Map `ebpf:"depth_state"`
+	Depths       *ebpf.Map `ebpf:"depths"`
 	Held         *ebpf.Map `ebpf:"held"`
 	Names        *ebpf.Map `ebpf:"names"`
 	Pending      *ebpf.Map `ebpf:"pending"`
 	PendingIds   *ebpf.Map `ebpf:"pending_ids"`
 	Plan         *ebpf.Map `ebpf:"plan"`
+	Producers    *ebpf.Map `ebpf:"producers"`
+	Recorder     *ebpf.Map `ebpf:"recorder"`
 	Scratch      *ebpf.Map `ebpf:"scratch"`
 	Self         *ebpf.Map `ebpf:"self"`
+	Shape        *ebpf.Map `ebpf:"shape"`
 	SockoptTypes *ebpf.Map `ebpf:"sockopt_types"`
 }
 
@@ -219,13 +238,18 @@ func (m *sockopt_tpMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 		m.SockoptTypes,
 	)
 }
@@ -234,8 +258,10 @@ func (m *sockopt_tpMaps) Close() error {
 //
 // It can be passed to loadSockopt_tpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sockopt_tpVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // sockopt_tpPrograms contains all programs after they have been loaded into the kernel.

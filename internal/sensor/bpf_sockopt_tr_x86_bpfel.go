@@ -16,22 +16,29 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	sockopt_trMapBulk          = "bulk"
-	sockopt_trMapCounters      = "counters"
-	sockopt_trMapCritical      = "critical"
-	sockopt_trMapHeld          = "held"
-	sockopt_trMapNames         = "names"
-	sockopt_trMapPending       = "pending"
-	sockopt_trMapPendingIds    = "pending_ids"
-	sockopt_trMapPlan          = "plan"
-	sockopt_trMapScratch       = "scratch"
-	sockopt_trMapSelf          = "self"
-	sockopt_trMapSockoptTypes  = "sockopt_types"
-	sockopt_trProgTrSetsockopt = "tr_setsockopt"
-	sockopt_trProgTrSocket     = "tr_socket"
-	sockopt_trProgTrSocketFile = "tr_socket_file"
-	sockopt_trVarCfgAgentTgid  = "cfg_agent_tgid"
-	sockopt_trVarCfgWakeBytes  = "cfg_wake_bytes"
+	sockopt_trMapBulk            = "bulk"
+	sockopt_trMapCounters        = "counters"
+	sockopt_trMapCritical        = "critical"
+	sockopt_trMapDepthState      = "depth_state"
+	sockopt_trMapDepths          = "depths"
+	sockopt_trMapHeld            = "held"
+	sockopt_trMapNames           = "names"
+	sockopt_trMapPending         = "pending"
+	sockopt_trMapPendingIds      = "pending_ids"
+	sockopt_trMapPlan            = "plan"
+	sockopt_trMapProducers       = "producers"
+	sockopt_trMapRecorder        = "recorder"
+	sockopt_trMapScratch         = "scratch"
+	sockopt_trMapSelf            = "self"
+	sockopt_trMapShape           = "shape"
+	sockopt_trMapSockoptTypes    = "sockopt_types"
+	sockopt_trProgTrSetsockopt   = "tr_setsockopt"
+	sockopt_trProgTrSocket       = "tr_socket"
+	sockopt_trProgTrSocketFile   = "tr_socket_file"
+	sockopt_trVarCfgAgentTgid    = "cfg_agent_tgid"
+	sockopt_trVarCfgBulkSpare    = "cfg_bulk_spare"
+	sockopt_trVarCfgCriticalHalf = "cfg_critical_half"
+	sockopt_trVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
 // loadSockopt_tr returns the embedded CollectionSpec for sockopt_tr.
@@ -88,13 +95,18 @@ type sockopt_trMapSpecs struct {
 	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Critical     *ebpf.MapSpec `ebpf:"critical"`
+	DepthState   *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths       *ebpf.MapSpec `ebpf:"depths"`
 	Held         *ebpf.MapSpec `ebpf:"held"`
 	Names        *ebpf.MapSpec `ebpf:"names"`
 	Pending      *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds   *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan         *ebpf.MapSpec `ebpf:"plan"`
+	Producers    *ebpf.MapSpec `ebpf:"producers"`
+	Recorder     *ebpf.MapSpec `ebpf:"recorder"`
 	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
 	Self         *ebpf.MapSpec `ebpf:"self"`
+	Shape        *ebpf.MapSpec `ebpf:"shape"`
 	SockoptTypes *ebpf.MapSpec `ebpf:"sockopt_types"`
 }
 
@@ -102,8 +114,10 @@ type sockopt_trMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sockopt_trVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // sockopt_trObjects contains all objects after they have been loaded into the kernel.
@@ -129,13 +143,18 @@ type sockopt_trMaps struct {
 	Bulk         *ebpf.Map `ebpf:"bulk"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Critical     *ebpf.Map `ebpf:"critical"`
+	DepthState   *ebpf.Map `ebpf:"depth_state"`
+	Depths       *ebpf.Map `ebpf:"depths"`
 	Held         *ebpf.Map `ebpf:"held"`
 	Names        *ebpf.Map `ebpf:"names"`
 	Pending      *ebpf.Map `ebpf:"pending"`
 	PendingIds   *ebpf.Map `ebpf:"pending_ids"`
 	Plan         *ebpf.Map `ebpf:"plan"`
+	Producers    *ebpf.Map `ebpf:"producers"`
+	Recorder     *ebpf.Map `ebpf:"recorder"`
 	Scratch      *ebpf.Map `ebpf:"scratch"`
 	Self         *ebpf.Map `ebpf:"self"`
+	Shape        *ebpf.Map `ebpf:"shape"`
 	SockoptTypes *ebpf.Map `ebpf:"sockopt_types"`
 }
 
@@ -144,13 +163,18 @@ func (m *sockopt_trMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 		m.SockoptTypes,
 	)
 }
@@ -159,8 +183,10 @@ func (m *sockopt_trMaps) Close() error {
 //
 // It can be passed to loadSockopt_trObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sockopt_trVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // sockopt_trPrograms contains all programs after they have been loaded into the kernel.

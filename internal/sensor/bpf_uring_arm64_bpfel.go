@@ -19,20 +19,27 @@ const (
 	uringMapBulk            = "bulk"
 	uringMapCounters        = "counters"
 	uringMapCritical        = "critical"
+	uringMapDepthState      = "depth_state"
+	uringMapDepths          = "depths"
 	uringMapHeld            = "held"
 	uringMapNames           = "names"
 	uringMapPending         = "pending"
 	uringMapPendingIds      = "pending_ids"
 	uringMapPlan            = "plan"
+	uringMapProducers       = "producers"
+	uringMapRecorder        = "recorder"
 	uringMapRequests        = "requests"
 	uringMapScratch         = "scratch"
 	uringMapSelf            = "self"
+	uringMapShape           = "shape"
 	uringMapSockoptTypes    = "sockopt_types"
 	uringProgOnComplete     = "on_complete"
 	uringProgOnCompleteArgs = "on_complete_args"
 	uringProgOnSubmitReq    = "on_submit_req"
 	uringProgOnSubmitSqe    = "on_submit_sqe"
 	uringVarCfgAgentTgid    = "cfg_agent_tgid"
+	uringVarCfgBulkSpare    = "cfg_bulk_spare"
+	uringVarCfgCriticalHalf = "cfg_critical_half"
 	uringVarCfgWakeBytes    = "cfg_wake_bytes"
 )
 
@@ -91,14 +98,19 @@ type uringMapSpecs struct {
 	Bulk         *ebpf.MapSpec `ebpf:"bulk"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Critical     *ebpf.MapSpec `ebpf:"critical"`
+	DepthState   *ebpf.MapSpec `ebpf:"depth_state"`
+	Depths       *ebpf.MapSpec `ebpf:"depths"`
 	Held         *ebpf.MapSpec `ebpf:"held"`
 	Names        *ebpf.MapSpec `ebpf:"names"`
 	Pending      *ebpf.MapSpec `ebpf:"pending"`
 	PendingIds   *ebpf.MapSpec `ebpf:"pending_ids"`
 	Plan         *ebpf.MapSpec `ebpf:"plan"`
+	Producers    *ebpf.MapSpec `ebpf:"producers"`
+	Recorder     *ebpf.MapSpec `ebpf:"recorder"`
 	Requests     *ebpf.MapSpec `ebpf:"requests"`
 	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
 	Self         *ebpf.MapSpec `ebpf:"self"`
+	Shape        *ebpf.MapSpec `ebpf:"shape"`
 	SockoptTypes *ebpf.MapSpec `ebpf:"sockopt_types"`
 }
 
@@ -106,8 +118,10 @@ type uringMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type uringVariableSpecs struct {
-	CfgAgentTgid *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.VariableSpec `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.VariableSpec `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.VariableSpec `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.VariableSpec `ebpf:"cfg_wake_bytes"`
 }
 
 // uringObjects contains all objects after they have been loaded into the kernel.
@@ -133,14 +147,19 @@ type uringMaps struct {
 	Bulk         *ebpf.Map `ebpf:"bulk"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Critical     *ebpf.Map `ebpf:"critical"`
+	DepthState   *ebpf.Map `ebpf:"depth_state"`
+	Depths       *ebpf.Map `ebpf:"depths"`
 	Held         *ebpf.Map `ebpf:"held"`
 	Names        *ebpf.Map `ebpf:"names"`
 	Pending      *ebpf.Map `ebpf:"pending"`
 	PendingIds   *ebpf.Map `ebpf:"pending_ids"`
 	Plan         *ebpf.Map `ebpf:"plan"`
+	Producers    *ebpf.Map `ebpf:"producers"`
+	Recorder     *ebpf.Map `ebpf:"recorder"`
 	Requests     *ebpf.Map `ebpf:"requests"`
 	Scratch      *ebpf.Map `ebpf:"scratch"`
 	Self         *ebpf.Map `ebpf:"self"`
+	Shape        *ebpf.Map `ebpf:"shape"`
 	SockoptTypes *ebpf.Map `ebpf:"sockopt_types"`
 }
 
@@ -149,14 +168,19 @@ func (m *uringMaps) Close() error {
 		m.Bulk,
 		m.Counters,
 		m.Critical,
+		m.DepthState,
+		m.Depths,
 		m.Held,
 		m.Names,
 		m.Pending,
 		m.PendingIds,
 		m.Plan,
+		m.Producers,
+		m.Recorder,
 		m.Requests,
 		m.Scratch,
 		m.Self,
+		m.Shape,
 		m.SockoptTypes,
 	)
 }
@@ -165,8 +189,10 @@ func (m *uringMaps) Close() error {
 //
 // It can be passed to loadUringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type uringVariables struct {
-	CfgAgentTgid *ebpf.Variable `ebpf:"cfg_agent_tgid"`
-	CfgWakeBytes *ebpf.Variable `ebpf:"cfg_wake_bytes"`
+	CfgAgentTgid    *ebpf.Variable `ebpf:"cfg_agent_tgid"`
+	CfgBulkSpare    *ebpf.Variable `ebpf:"cfg_bulk_spare"`
+	CfgCriticalHalf *ebpf.Variable `ebpf:"cfg_critical_half"`
+	CfgWakeBytes    *ebpf.Variable `ebpf:"cfg_wake_bytes"`
 }
 
 // uringPrograms contains all programs after they have been loaded into the kernel.

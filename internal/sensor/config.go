@@ -61,9 +61,34 @@ type Config struct {
 	// FlowInterval is how often flows are told while the plan wants them; ten
 	// seconds when 0.
 	FlowInterval time.Duration
+	// Shape limits how much of what no rule wants leaves the kernel, where the
+	// plan is Shaped.
+	Shape Shape
+	// NoRecorder turns the flight recorder off.
+	NoRecorder bool
 	// Log receives starts, stops and degradations. nil drops them.
 	Log *slog.Logger
 }
+
+// A Rate is how many events a producer may send: so many in a second on
+// average, and at most Burst of them at once. A negative PerSecond is no limit.
+type Rate struct {
+	PerSecond, Burst int
+}
+
+// A Shape is the limits of floods: of a session, which is what a login, a
+// service or a container begins, and of a control group. What is zero of them
+// is as documented with the defaults.
+type Shape struct {
+	Session, Cgroup Rate
+}
+
+// A producer that keeps to the default is read as fast as it writes; what is
+// above that, from a few of them, would fill the ring for all others.
+var (
+	defaultSession = Rate{PerSecond: 10_000, Burst: 10_000}
+	defaultCgroup  = Rate{PerSecond: 20_000, Burst: 20_000}
+)
 
 const (
 	// A ring counts in this process's resident memory as a whole.

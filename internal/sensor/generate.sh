@@ -31,7 +31,8 @@ object proc -type rec_any -type rec_hdr -type rec_str -type rec_file -type rec_p
 	-type rec_exit -type rec_ids -type rec_cred -type rec_cgroup -type rec_canary \
 	-type rec_fileop -type rec_meta -type rec_mount -type rec_net -type rec_xattr_ns -type rec_mount_flag -type rec_call -type rec_mmap -type rec_bpf -type rec_module \
 	-type rec_sysctl -type rec_call_flag -type rec_kind -type rec_hdr_flag -type rec_file_flag -type rec_proc_flag \
-	-type rec_op_flag -type fate -type plan_mode -type plan_data -type fate_counts -type name_key
+	-type rec_op_flag -type fate -type plan_mode -type plan_data -type fate_counts -type name_key \
+	-type beside -type shape_data -type shape_limit -type proc_key -type hint_state -type moment -type moments
 object file_tp
 object net_tp
 object cred_tp

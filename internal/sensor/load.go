@@ -38,6 +38,8 @@ type kernel struct {
 	// before privileges are given up, a plan may need it later.
 	root int
 	plan *kernelPlan
+	// depthState is what is written with every change of the hints.
+	depthState procHintState
 	// missing are places that this kernel does not have or does not let us
 	// attach to, with the reason.
 	missing map[string]string
@@ -132,9 +134,11 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 		procMapScratch:  uint32(n * scratchSlots),
 	}
 	vars := map[string]any{
-		procVarCfgAgentTgid:  uint32(os.Getpid()),
-		procVarCfgWakeBytes:  uint64(sizes[procMapBulk] / 4),
-		packetVarCfgDnsPorts: dnsPorts(cfg.DNSPorts),
+		procVarCfgAgentTgid:    uint32(os.Getpid()),
+		procVarCfgBulkSpare:    uint64(sizes[procMapBulk] / 4 * 3),
+		procVarCfgCriticalHalf: uint64(sizes[procMapCritical] / 2),
+		procVarCfgWakeBytes:    uint64(sizes[procMapBulk] / 4),
+		packetVarCfgDnsPorts:   dnsPorts(cfg.DNSPorts),
 	}
 	read := func() (map[string]*ebpf.CollectionSpec, error) { return sizedSpecs(mode, sizes, vars) }
 	specs, err := read()
@@ -180,6 +184,15 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 	if k.root, err = openRootCgroup(); err != nil {
 		log.Warn("root control group cannot be opened", "err", err)
 		err = nil
+	}
+	if err := k.maps[procMapShape].Put(uint32(0), cfg.Shape.data()); err != nil {
+		return nil, fmt.Errorf("write limits: %w", err)
+	}
+	if !cfg.NoRecorder {
+		k.depthState.Recording = 1
+	}
+	if err := k.maps[procMapDepthState].Put(uint32(0), k.depthState); err != nil {
+		return nil, fmt.Errorf("write depth state: %w", err)
 	}
 	one := uint32(1)
 	for _, pid := range cfg.Self {

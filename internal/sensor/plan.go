@@ -126,28 +126,47 @@ func compilePlan(p kfilter.Plan) *kernelPlan {
 			k.data.Mode[procRecKindREC_ONDEMAND] = procPlanModePLAN_ALL
 			continue
 		}
+		if f.Mode == kfilter.Off {
+			continue
+		}
+		rules := f // of a plan that is not shaped rules want everything
+		if p.Shaped {
+			rules = p.Rules[kind]
+		}
 		for _, rec := range recKinds[kind] {
-			if f.Mode == kfilter.Off {
-				continue
-			}
 			k.wanted[rec] = true
-			mode := procPlanModePLAN_FILTERED
-			if f.Mode == kfilter.All {
-				mode = procPlanModePLAN_ALL
-			}
-			k.data.Mode[rec] = max(k.data.Mode[rec], mode)
+			k.data.Mode[rec] = max(k.data.Mode[rec], planMode(f.Mode))
 			k.data.FlagsAny[rec] |= f.FlagsAny
-			if len(f.Names) > 0 {
-				k.data.ByName |= 1 << rec
+			k.data.RuleMode[rec] = max(k.data.RuleMode[rec], planMode(rules.Mode))
+			k.data.RuleFlags[rec] |= rules.FlagsAny
+			if kfilter.Deep(event.Kind(kind)) {
+				k.data.Deep |= 1 << rec
 			}
-			for _, n := range f.Names {
-				k.names[nameKey(n)] |= 1 << rec
-				word, bit := bloomBit(n)
-				k.data.Bloom[word] |= 1 << bit
+			// Whoever is wanted by name is wanted by a rule: the baseline names
+			// nobody, and if it did, that would be held back less, not more.
+			for _, names := range [][]string{f.Names, rules.Names} {
+				if len(names) > 0 {
+					k.data.ByName |= 1 << rec
+				}
+				for _, n := range names {
+					k.names[nameKey(n)] |= 1 << rec
+					word, bit := bloomBit(n)
+					k.data.Bloom[word] |= 1 << bit
+				}
 			}
 		}
 	}
 	return k
+}
+
+func planMode(m kfilter.Mode) procPlanMode {
+	switch m {
+	case kfilter.All:
+		return procPlanModePLAN_ALL
+	case kfilter.Filtered:
+		return procPlanModePLAN_FILTERED
+	}
+	return procPlanModePLAN_OFF
 }
 
 // nameKey cuts a name as the kernel does: a longer one matches more than asked.

@@ -60,8 +60,18 @@ type KindStats struct {
 	Lost     map[string]uint64 // by reason
 }
 
+// DepthStats count depth hints and what the flight recorder gave.
+type DepthStats struct {
+	Hinted      uint64 // processes of hot contexts now
+	Missed      uint64 // hints for which the kernel's table had no room
+	Recorded    uint64 // moments that were read from the flight recorder
+	Overwritten uint64 // moments that younger ones had replaced by then
+	Torn        uint64 // moments that two CPUs wrote at once
+}
+
 // Stats counts since the sensor runs.
 type Stats struct {
+	Depth     DepthStats
 	Mode      Mode
 	Kinds     map[event.Kind]KindStats
 	Decoded   map[event.Kind]uint64 // records read from the rings and passed on

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -37,11 +38,14 @@ type Sensor struct {
 
 	cnt      sync.Mutex    // guards what follows; held for moments only
 	newPlan  *kfilter.Plan // in force and not in the stream yet
+	deep     DepthStats
 	decoded  [event.NumKinds]uint64
 	badRecs  uint64
 	unparsed uint64
 	late     uint64
 	canary   uint64
+
+	newDepth atomic.Pointer[[]kfilter.Task] // asked for and not done yet
 }
 
 // New checks the configuration. It touches no kernel.
@@ -123,10 +127,11 @@ func (s *Sensor) stats() (Stats, error) {
 	defer s.cnt.Unlock()
 	st := Stats{
 		Mode: s.k.mode, Kinds: kindStats(c), Decoded: make(map[event.Kind]uint64), Malformed: s.badRecs, Unparsed: s.unparsed,
-		Late:     s.late,
+		Late: s.late, Depth: s.deep,
 		Canaries: s.canary, Missing: make(map[string]string, len(s.k.missing)), Programs: len(s.k.progs) + len(s.k.named),
 		Links: len(s.k.links) + len(s.k.named), Rings: s.ringStats(),
 	}
+	st.Depth.Missed += c.Beside[procBesideBESIDE_DEPTH_FULL]
 	for kind, n := range s.decoded {
 		if n > 0 {
 			st.Decoded[event.Kind(kind)] = n
@@ -162,8 +167,9 @@ type stream struct {
 	fates    procFateCounts     // at the last look
 	fatesAt  int64
 
-	names *resolver
-	meter *flowMeter
+	names  *resolver
+	meter  *flowMeter
+	depths *depths
 
 	pid  uint32
 	exe  unix.Stat_t     // our program
@@ -227,6 +233,10 @@ func (s *Sensor) Run(ctx context.Context, sink func(*event.StreamRecord) error) 
 		return fmt.Errorf("sensor: %w", err)
 	}
 	defer st.names.Close()
+	if st.depths, err = newDepths(k); err != nil {
+		return fmt.Errorf("sensor: %w", err)
+	}
+	defer st.depths.Close()
 	// Attach first, then take the snapshot: what happens between is on the
 	// rings, so there is no gap.
 	s.mu.Lock()
@@ -359,6 +369,9 @@ func (st *stream) loop(ctx context.Context, k *kernel, crit, bulk *ring) error {
 		if err := st.plan(); err != nil {
 			return err
 		}
+		if err := st.depth(); err != nil {
+			return err
+		}
 		// Wait until the next tick, or until a ring fills faster than that.
 		if err := bulk.wait(tick); err != nil {
 			return fmt.Errorf("sensor: wait for ring: %w", err)
@@ -462,7 +475,17 @@ func (st *stream) release(until uint64) error {
 		if st.names != nil {
 			st.names.event(r)
 		}
+		if st.depths != nil {
+			if err := st.depths.follow(r.ev); err != nil {
+				return fmt.Errorf("sensor: %w", err)
+			}
+		}
 		if err := st.put(r.ts, &event.StreamRecord{Event: r.ev}); err != nil {
+			return err
+		}
+		// At once: whoever asked knows the processes up to here, and of those
+		// that are born next the books are kept.
+		if err := st.depth(); err != nil {
 			return err
 		}
 	}
@@ -554,6 +577,9 @@ func (st *stream) care(k *kernel) error {
 		}
 	}
 	st.fates, st.fatesAt = *c, now
+	if err := st.depths.reconcile(bootNS()); err != nil {
+		return fmt.Errorf("sensor: %w", err)
+	}
 	// A nonce of which one half was lost would be kept for ever.
 	if len(st.canaries) > 64 {
 		clear(st.canaries)

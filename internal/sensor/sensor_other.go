@@ -21,6 +21,9 @@ func (*Sensor) Run(context.Context, func(*event.StreamRecord) error) error { ret
 // SetPlan returns ErrNotSupported.
 func (*Sensor) SetPlan(kfilter.Plan) error { return ErrNotSupported }
 
+// SetDepth does nothing.
+func (*Sensor) SetDepth([]kfilter.Task) {}
+
 // Canary returns ErrNotSupported.
 func (*Sensor) Canary(uint64) error { return ErrNotSupported }
 

@@ -25,7 +25,10 @@ import (
 // TestOverfill floods a bulk ring of one page from this process, while process
 // life goes on beside it, and holds that everything is accounted for.
 func TestOverfill(t *testing.T) {
-	w := startWatch(t, Config{Plan: everything(), NotSelf: true, BulkBytes: 4096})
+	// Wanted by no rule, so that it does not go on the other ring, and not shaped.
+	plan := kfilter.Compose(everything(), kfilter.Plan{})
+	none := Rate{PerSecond: -1}
+	w := startWatch(t, Config{Plan: plan, NotSelf: true, BulkBytes: 4096, Shape: Shape{Session: none, Cgroup: none}})
 	dir := realTemp(t)
 	path := mkfile(t, dir+"/flood")
 	const opens, execs = 20000, 20

@@ -31,7 +31,8 @@ const maxRecord = 65536
 // reach from outside; these come from /proc, and only while it still shows the
 // same process.
 func (k *kernel) snapshot(d *decoder) ([]record, error) {
-	if err := k.load(map[string][]string{"proc": {procProgOnTask}}); err != nil {
+	// With it, what looks for descendants later: reading an object takes memory.
+	if err := k.load(map[string][]string{"proc": {procProgOnTask, procProgOnDeepen}}); err != nil {
 		return nil, err
 	}
 	it, err := link.AttachIter(link.IterOptions{Program: k.progs["proc/"+procProgOnTask]})

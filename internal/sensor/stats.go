@@ -16,6 +16,8 @@ var fateNames = map[procFate]string{
 	procFateFATE_NO_ENTRY:                 "call_entry_missed",
 	procFateFATE_NO_FILE:                  "descriptor_gone",
 	procFate(flowFlowFateFATE_TABLE_FULL): "flow_table_full",
+	procFateFATE_SHAPED:                   "shaped",
+	procFateFATE_SHAPED_CGROUP:            "shaped_cgroup",
 }
 
 // lossName names a fate that is a loss of a kind, "" if it is none.
@@ -49,6 +51,9 @@ func (k *kernel) fates() (*procFateCounts, error) {
 	}
 	var sum procFateCounts
 	for i := range per {
+		for b := range sum.Beside {
+			sum.Beside[b] += per[i].Beside[b]
+		}
 		for kind := range sum.N {
 			for f := range sum.N[kind] {
 				sum.N[kind][f] += per[i].N[kind][f]

@@ -18,7 +18,16 @@ enum fate {
 	FATE_NO_ENTRY = 8, /* exit seen without its entry */
 	FATE_NO_FILE = 9, /* the descriptor had already gone */
 	FATE_UNCHANGED = 10, /* credentials set to what they were */
-	FATE_MAX = 12,
+	/* 11 is flow.bpf.c's */
+	FATE_SHAPED = 12, /* its session floods, and no rule wants it */
+	FATE_SHAPED_CGROUP = 13, /* the same of its control group */
+	FATE_MAX = 16,
+};
+
+/* What is counted beside fates. */
+enum beside {
+	BESIDE_DEPTH_FULL = 0, /* processes that got no hint at fork: the table was full */
+	BESIDE_MAX = 4,
 };
 
 #endif

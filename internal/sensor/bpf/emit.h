@@ -42,6 +42,15 @@ static __always_inline int fate(u32 kind, enum fate f)
 	return 0;
 }
 
+static __always_inline void count_beside(enum beside b)
+{
+	u32 zero = 0;
+	struct fate_counts *c = bpf_map_lookup_elem(&counters, &zero);
+
+	if (c)
+		c->beside[b]++;
+}
+
 static __always_inline struct scratch *take(u32 tid)
 {
 	u32 slot = bpf_get_smp_processor_id() * SCRATCH_SLOTS;
@@ -166,6 +175,20 @@ static __always_inline int send(struct scratch *s, void *ring, u32 kind)
 		f = FATE_RING_FULL;
 	give(s);
 	return fate(kind, f);
+}
+
+/*
+ * Sends what belongs on the bulk ring. What a rule wants goes on the critical one
+ * when the bulk ring is nearly full, as long as half of that is free: so a flood
+ * of what nobody asked for pushes it out no more than it does an exec, and a flood
+ * of what rules want pushes out no exec either.
+ */
+static __noinline __attribute__((unused)) int send_bulk(struct scratch *s, u32 kind, u32 why)
+{
+	if (why == WANT_RULE && bpf_ringbuf_query(&bulk, BPF_RB_AVAIL_DATA) > cfg_bulk_spare &&
+	    bpf_ringbuf_query(&critical, BPF_RB_AVAIL_DATA) < cfg_critical_half)
+		return send(s, &critical, kind);
+	return send(s, &bulk, kind);
 }
 
 /* Appends size bytes of the caller's memory; false when they cannot be read. */

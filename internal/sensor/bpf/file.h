@@ -12,28 +12,68 @@ static __always_inline bool reported(long ret)
 	return ret >= 0 || ret == -EPERM_ || ret == -EACCES_;
 }
 
-/* Whether the base name of a file is watched; that of a mount's root is its mount point's. */
-static __always_inline bool path_wanted(struct plan_data *p, u32 kind, struct path *at)
+/* A file's base name; that of a mount's root is its mount point's. */
+struct base_name {
+	struct dentry *dentry;
+	struct qstr q;
+	bool none; /* the root of all has no name */
+	bool unknown; /* mounts upon mounts */
+};
+
+static __always_inline void base_name(struct base_name *b, struct path *at)
 {
 	struct mount *m = (void *)at->mnt - bpf_core_field_offset(struct mount, mnt), *up;
 	struct dentry *d = at->dentry;
-	struct qstr q = {};
 	int i;
 
+	b->none = b->unknown = false;
 	for (i = 0; i < 4; i++) {
 		if (d != BPF_CORE_READ(m, mnt.mnt_root))
 			break;
 		up = BPF_CORE_READ(m, mnt_parent);
-		if (up == m)
-			return false; /* the root of all has no name */
+		if (up == m) {
+			b->none = true;
+			return;
+		}
 		d = BPF_CORE_READ(m, mnt_mountpoint);
 		m = up;
 	}
-	if (i == 4)
-		return true;
-	bpf_probe_read_kernel(&q, sizeof(q),
+	b->unknown = i == 4;
+	b->dentry = d;
+	bpf_probe_read_kernel(&b->q, sizeof(b->q),
 			      (void *)d + bpf_core_field_offset(struct dentry, d_name));
-	return name_wanted(p, kind, q.name, q.len);
+}
+
+static __always_inline bool base_wanted(struct plan_data *p, u32 kind, struct base_name *b)
+{
+	return b->unknown || (!b->none && name_wanted(p, kind, b->q.name, b->q.len));
+}
+
+/* Whether the base name of a file is watched. */
+static __always_inline bool path_wanted(struct plan_data *p, u32 kind, struct path *at)
+{
+	struct base_name b = {};
+
+	base_name(&b, at);
+	return base_wanted(p, kind, &b);
+}
+
+/*
+ * What becomes of an operation on a file that the kernel has at hand: FATE_SENT
+ * if it is reported, with the reason in *why. Flags first, they cost nothing.
+ */
+static __always_inline u32 judge(struct plan_data *p, u32 kind, u64 flags, struct path *at,
+				 u32 *why)
+{
+	*why = why_wanted(p, kind, flags);
+	if (ask_name(p, kind, *why) && path_wanted(p, kind, at))
+		*why = WANT_RULE;
+	if (*why == WANT_RULE)
+		return FATE_SENT;
+	if (*why == WANT_SPARE)
+		return shaped(kind);
+	*why = WANT_SPARE;
+	return beyond(p, kind);
 }
 
 struct open_args {
@@ -42,7 +82,44 @@ struct open_args {
 	u64 path; /* in the caller's memory, or a kernel string */
 	s32 dirfd;
 	u32 opflags;
+	u32 why; /* enum want */
 };
+
+/*
+ * What the plan says of an open: FATE_SENT if it is reported, with the reason in
+ * a->why. Of one that failed there is no file, and its name is looked at later;
+ * *by_name says so. What is refused goes to the flight recorder.
+ */
+static __always_inline u32 judge_open(struct plan_data *p, struct task_struct *t, struct file *f,
+				      struct open_args *a, bool *by_name)
+{
+	struct base_name b = {};
+	struct path at = {};
+	u32 done;
+
+	*by_name = false;
+	a->why = why_wanted(p, REC_OPEN, a->flags);
+	if (ask_name(p, REC_OPEN, a->why)) {
+		if (!f) {
+			*by_name = true;
+			return FATE_SENT;
+		}
+		bpf_probe_read_kernel(&at, sizeof(at),
+				      (void *)f + bpf_core_field_offset(struct file, f_path));
+		base_name(&b, &at);
+		if (base_wanted(p, REC_OPEN, &b))
+			a->why = WANT_RULE;
+	}
+	if (a->why == WANT_RULE)
+		return FATE_SENT;
+	if (a->why == WANT_SPARE)
+		return shaped(REC_OPEN);
+	a->why = WANT_SPARE;
+	done = beyond(p, REC_OPEN);
+	if (done == FATE_FILTERED && b.q.name)
+		note_open(t, b.dentry, b.q.name, a->flags);
+	return done;
+}
 
 /* The part of open that is worth paying for: this one is reported. */
 static __noinline __attribute__((unused)) int
@@ -50,7 +127,9 @@ report_open(struct task_struct *t, struct file *f, struct open_args *a, long ret
 {
 	struct rec_fileop *r;
 	struct scratch *s;
+	struct plan_data *p;
 	char first = 0;
+	u32 done;
 
 	if (is_self(PEEK(t, tgid)))
 		return fate(REC_OPEN, FATE_SELF);
@@ -67,9 +146,20 @@ report_open(struct task_struct *t, struct file *f, struct open_args *a, long ret
 	} else if (a->path) {
 		put_kernel_str(s, &r->arg, a->path);
 	}
-	if (by_name && !f && !tail_wanted(s, REC_OPEN, r->arg.off, r->arg.len)) {
-		give(s);
-		return fate(REC_OPEN, FATE_FILTERED);
+	if (by_name && tail_wanted(s, REC_OPEN, r->arg.off, r->arg.len)) {
+		a->why = WANT_RULE;
+	} else if (by_name) {
+		p = the_plan();
+		done = FATE_FILTERED;
+		if (a->why == WANT_SPARE)
+			done = shaped(REC_OPEN);
+		else if (p)
+			done = beyond(p, REC_OPEN);
+		a->why = WANT_SPARE;
+		if (done != FATE_SENT) {
+			give(s);
+			return fate(REC_OPEN, done);
+		}
 	}
 	fill_hdr(&r->hdr, t);
 	r->retval = ret;
@@ -89,7 +179,7 @@ report_open(struct task_struct *t, struct file *f, struct open_args *a, long ret
 		first = s->buf[sizeof(*r)];
 		put_base(s, &r->dir, &r->opflags, t, a->dirfd, r->arg.len && first == '/');
 	}
-	return send(s, &bulk, REC_OPEN);
+	return send_bulk(s, REC_OPEN, a->why);
 }
 
 /* One canary on each ring. */
@@ -147,7 +237,7 @@ static __noinline __attribute__((unused)) int report_object(u32 kind, u64 mnt, u
 	r->dirfd = a->dirfd;
 	r->length = a->length;
 	fill_file(s, &r->file, mnt, dentry);
-	return send(s, &bulk, kind);
+	return send_bulk(s, kind, a->why);
 }
 
 /* Same, by descriptor. Filtered by the dentry's name. */
@@ -157,6 +247,7 @@ static __always_inline int observe_fd(u32 kind, struct pending *a, u32 fd, long 
 	struct path at = {};
 	struct plan_data *p;
 	struct file *f;
+	u32 done;
 
 	fate(kind, FATE_SEEN);
 	if (!reported(ret))
@@ -169,9 +260,9 @@ static __always_inline int observe_fd(u32 kind, struct pending *a, u32 fd, long 
 		return fate(kind, FATE_NO_FILE);
 	bpf_probe_read_kernel(&at, sizeof(at),
 			      (void *)f + bpf_core_field_offset(struct file, f_path));
-	if (p->mode[kind] == PLAN_FILTERED && !(a->flags & p->flags_any[kind]) &&
-	    !path_wanted(p, kind, &at))
-		return fate(kind, FATE_FILTERED);
+	done = judge(p, kind, a->flags, &at, &a->why);
+	if (done != FATE_SENT)
+		return fate(kind, done);
 	a->opflags |= RO_BY_FD;
 	a->dirfd = fd;
 	return report_object(kind, (u64)at.mnt, (u64)at.dentry, a, ret);

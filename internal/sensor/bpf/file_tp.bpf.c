@@ -20,8 +20,9 @@ static __always_inline int observe_open(long ret, u64 flags, u64 mode, s32 dirfd
 	struct open_args a = {
 		.flags = flags, .mode = mode, .path = path, .dirfd = dirfd, .opflags = opflags};
 	struct file *f = NULL;
-	bool by_name = false;
 	struct plan_data *p;
+	bool by_name;
+	u32 done;
 
 	p = the_plan();
 	if (!p || p->mode[REC_OPEN] == PLAN_OFF)
@@ -31,20 +32,9 @@ static __always_inline int observe_open(long ret, u64 flags, u64 mode, s32 dirfd
 		if (!f)
 			return fate(REC_OPEN, FATE_NO_FILE);
 	}
-	if (p->mode[REC_OPEN] == PLAN_FILTERED && !(flags & p->flags_any[REC_OPEN])) {
-		struct path at = {};
-
-		if (!(p->by_name & (1ULL << REC_OPEN)))
-			return fate(REC_OPEN, FATE_FILTERED);
-		by_name = true;
-		if (f) {
-			bpf_probe_read_kernel(&at, sizeof(at),
-					      (void *)f +
-						      bpf_core_field_offset(struct file, f_path));
-			if (!path_wanted(p, REC_OPEN, &at))
-				return fate(REC_OPEN, FATE_FILTERED);
-		}
-	}
+	done = judge_open(p, t, f, &a, &by_name);
+	if (done != FATE_SENT)
+		return fate(REC_OPEN, done);
 	return report_open(t, f, &a, ret, by_name);
 }
 
@@ -145,6 +135,7 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 	struct scratch *s;
 	struct plan_data *p;
 	struct file *f;
+	u32 why, done;
 
 	a = bpf_map_lookup_elem(&pending, &id);
 	if (a)
@@ -186,13 +177,20 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 	if (a->arg2)
 		put_arg(s, &r->arg2, &r->opflags, a->arg2, a->hash2);
 	bpf_map_delete_elem(&pending, &id);
+	why = why_wanted(p, kind, r->flags);
 	/* what the memory says now is no reason to leave out what it may have said */
-	if (p->mode[kind] == PLAN_FILTERED && names_itself(kind) &&
-	    !(r->opflags & (RO_CHANGED | RO_UNREADABLE)) && !(r->flags & p->flags_any[kind]) &&
-	    !tail_wanted(s, kind, r->arg.off, r->arg.len) &&
-	    !(r->arg2.len && tail_wanted(s, kind, r->arg2.off, r->arg2.len))) {
-		give(s);
-		return fate(kind, FATE_FILTERED);
+	if (ask_name(p, kind, why) &&
+	    (!names_itself(kind) || r->opflags & (RO_CHANGED | RO_UNREADABLE) ||
+	     tail_wanted(s, kind, r->arg.off, r->arg.len) ||
+	     (r->arg2.len && tail_wanted(s, kind, r->arg2.off, r->arg2.len))))
+		why = WANT_RULE;
+	if (why != WANT_RULE) {
+		done = why == WANT_SPARE ? shaped(kind) : beyond(p, kind);
+		why = WANT_SPARE;
+		if (done != FATE_SENT) {
+			give(s);
+			return fate(kind, done);
+		}
 	}
 	t = current_task();
 	fill_hdr(&r->hdr, t);
@@ -209,7 +207,7 @@ static __noinline __attribute__((unused)) int leave(u32 kind, long ret)
 	}
 	if (r->arg2.len)
 		put_dir(s, &r->dir2, &r->opflags, &r->arg2, r->dirfd2, RO_OWN_LINK2);
-	return send(s, &bulk, kind);
+	return send_bulk(s, kind, why);
 }
 
 #define ENTER(name, ...)                                                                           \

@@ -17,9 +17,10 @@ static __always_inline int observe_filp(s32 dfd, u64 name, struct open_flags *op
 	struct open_args a = {};
 	struct task_struct *t;
 	struct file *f = NULL;
-	bool by_name = false;
 	struct plan_data *p;
+	bool by_name;
 	long err = 0;
+	u32 done;
 	u64 flags = (u32)op->open_flag;
 
 	if (flags & FMODE_EXEC_FLAG)
@@ -35,25 +36,14 @@ static __always_inline int observe_filp(s32 dfd, u64 name, struct open_flags *op
 	p = the_plan();
 	if (!p || p->mode[REC_OPEN] == PLAN_OFF)
 		return fate(REC_OPEN, FATE_FILTERED);
-	if (p->mode[REC_OPEN] == PLAN_FILTERED && !(flags & p->flags_any[REC_OPEN])) {
-		struct path at = {};
-
-		if (!(p->by_name & (1ULL << REC_OPEN)))
-			return fate(REC_OPEN, FATE_FILTERED);
-		by_name = true;
-		if (f) {
-			bpf_probe_read_kernel(&at, sizeof(at),
-					      (void *)f +
-						      bpf_core_field_offset(struct file, f_path));
-			if (!path_wanted(p, REC_OPEN, &at))
-				return fate(REC_OPEN, FATE_FILTERED);
-		}
-	}
 	t = current_task();
 	a.flags = flags;
 	a.mode = op->mode & 07777;
 	a.dirfd = dfd;
 	a.path = name;
+	done = judge_open(p, t, f, &a, &by_name);
+	if (done != FATE_SENT)
+		return fate(REC_OPEN, done);
 	return report_open(t, f, &a, err, by_name);
 }
 
@@ -95,6 +85,7 @@ static __always_inline int observe_path(u32 kind, u64 mnt, u64 dentry, struct pe
 {
 	struct path at = {(void *)mnt, (void *)dentry};
 	struct plan_data *p;
+	u32 done;
 
 	fate(kind, FATE_SEEN);
 	if (!reported(ret))
@@ -102,9 +93,9 @@ static __always_inline int observe_path(u32 kind, u64 mnt, u64 dentry, struct pe
 	p = the_plan();
 	if (!p || p->mode[kind] == PLAN_OFF)
 		return fate(kind, FATE_FILTERED);
-	if (p->mode[kind] == PLAN_FILTERED && !(a->flags & p->flags_any[kind]) &&
-	    !path_wanted(p, kind, &at))
-		return fate(kind, FATE_FILTERED);
+	done = judge(p, kind, a->flags, &at, &a->why);
+	if (done != FATE_SENT)
+		return fate(kind, done);
 	return report_object(kind, mnt, dentry, a, ret);
 }
 
@@ -256,8 +247,8 @@ static __noinline int finish(u32 kind, struct done *d, u64 ret)
 	struct plan_data *p;
 	struct scratch *s;
 	struct held *h;
+	u32 n, off, why, verdict;
 	u16 flags = 0;
-	u32 n, off;
 
 	h = bpf_map_lookup_elem(&held, &id);
 	/* Another one: a layer below an overlay, or a change from within. */
@@ -270,16 +261,26 @@ static __noinline int finish(u32 kind, struct done *d, u64 ret)
 		return fate(kind, FATE_RESULT);
 	}
 	p = the_plan();
-	if (!p || p->mode[kind] == PLAN_OFF ||
-	    (p->mode[kind] == PLAN_FILTERED && !(d->flags & p->flags_any[kind]) &&
-	     !name_wanted(p, kind, h->name, h->name_len ? h->name_len - 1 : 0) &&
-	     !(d->name2 && dentry_wanted(p, kind, d->name2)))) {
+	if (!p || p->mode[kind] == PLAN_OFF) {
 		bpf_map_delete_elem(&held, &id);
 		return fate(kind, FATE_FILTERED);
 	}
 	if (is_self(id >> 32)) {
 		bpf_map_delete_elem(&held, &id);
 		return fate(kind, FATE_SELF);
+	}
+	why = why_wanted(p, kind, d->flags);
+	if (ask_name(p, kind, why) &&
+	    (name_wanted(p, kind, h->name, h->name_len ? h->name_len - 1 : 0) ||
+	     (d->name2 && dentry_wanted(p, kind, d->name2))))
+		why = WANT_RULE;
+	if (why != WANT_RULE) {
+		verdict = why == WANT_SPARE ? shaped(kind) : beyond(p, kind);
+		why = WANT_SPARE;
+		if (verdict != FATE_SENT) {
+			bpf_map_delete_elem(&held, &id);
+			return fate(kind, verdict);
+		}
 	}
 	s = take(id);
 	if (!s) {
@@ -314,7 +315,7 @@ static __noinline int finish(u32 kind, struct done *d, u64 ret)
 	if (d->target)
 		put_kernel_str(s, &r->arg2, d->target);
 	bpf_map_delete_elem(&held, &id);
-	return send(s, &bulk, kind);
+	return send_bulk(s, kind, why);
 }
 
 /* vfs_unlink: (idmap, dir, dentry, delegated) since v5.12. */

@@ -7,6 +7,7 @@
 #define CLEW_FILTER_H
 
 #include "emit.h"
+#include "depth.h"
 
 static __always_inline struct plan_data *the_plan(void)
 {
@@ -15,9 +16,20 @@ static __always_inline struct plan_data *the_plan(void)
 	return bpf_map_lookup_elem(&plan, &zero);
 }
 
-static __always_inline bool is_self(u32 tgid)
+/* Why an observation is wanted, as far as its kind and flags tell. See kfilter.Wanted. */
+static __always_inline u32 why_wanted(struct plan_data *p, u32 kind, u64 flags)
 {
-	return bpf_map_lookup_elem(&self, &tgid) != NULL;
+	if (p->rule_mode[kind] == PLAN_ALL || flags & p->rule_flags[kind])
+		return WANT_RULE;
+	if (p->mode[kind] == PLAN_ALL || flags & p->flags_any[kind])
+		return WANT_SPARE;
+	return WANT_NO;
+}
+
+/* Whether a name could make more of it: names are rules'. */
+static __always_inline bool ask_name(struct plan_data *p, u32 kind, u32 why)
+{
+	return why != WANT_RULE && p->by_name & (1ULL << kind);
 }
 
 /* Must give what bloomBit in plan.go gives. */

@@ -102,6 +102,7 @@ report_meta(u32 kind, struct path *at, struct pending *a, struct extra *x, long 
 	struct plan_data *p = the_plan();
 	struct rec_meta *r;
 	struct scratch *s;
+	u32 done;
 
 	if (kind >= REC_KINDS)
 		return 0;
@@ -110,8 +111,11 @@ report_meta(u32 kind, struct path *at, struct pending *a, struct extra *x, long 
 	if (!p || p->mode[kind] == PLAN_OFF)
 		return fate(kind, FATE_FILTERED);
 	if (p->mode[kind] == PLAN_FILTERED && !(a->flags & p->flags_any[kind]) &&
-	    (!(p->by_name & (1ULL << kind)) || !at_wanted(p, kind, at)))
-		return fate(kind, FATE_FILTERED);
+	    (!(p->by_name & (1ULL << kind)) || !at_wanted(p, kind, at))) {
+		done = beyond(p, kind);
+		if (done != FATE_SENT)
+			return fate(kind, done);
+	}
 	if (is_self(PEEK(t, tgid)))
 		return fate(kind, FATE_SELF);
 	s = take(PEEK(t, pid));

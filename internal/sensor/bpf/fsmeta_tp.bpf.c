@@ -96,6 +96,7 @@ static __always_inline int leave_meta(u32 kind, long ret)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	struct task_struct *t = current_task();
+	u32 done;
 	struct plan_data *p = the_plan();
 	struct pending *found, a;
 	struct extra x = {};
@@ -138,8 +139,11 @@ static __always_inline int leave_meta(u32 kind, long ret)
 	}
 	/* The string may end in a symbolic link: the name cannot tell. */
 	if (p->mode[kind] == PLAN_FILTERED && !(a.flags & p->flags_any[kind]) &&
-	    !(p->by_name & (1ULL << kind)))
-		return fate(kind, FATE_FILTERED);
+	    !(p->by_name & (1ULL << kind))) {
+		done = beyond(p, kind);
+		if (done != FATE_SENT)
+			return fate(kind, done);
+	}
 	if (is_self(id >> 32))
 		return fate(kind, FATE_SELF);
 	s = take(id);

@@ -145,6 +145,7 @@ static __always_inline u64 ptrace_bit(u64 request)
 static __always_inline bool call_wanted(u32 kind, long ret, u64 bits)
 {
 	struct plan_data *p;
+	u32 done;
 
 	fate(kind, FATE_SEEN);
 	if (!reported(ret)) {
@@ -152,10 +153,16 @@ static __always_inline bool call_wanted(u32 kind, long ret, u64 bits)
 		return false;
 	}
 	p = the_plan();
-	if (!p || p->mode[kind] == PLAN_OFF ||
-	    (p->mode[kind] == PLAN_FILTERED && !(bits & p->flags_any[kind]))) {
+	if (!p || p->mode[kind] == PLAN_OFF) {
 		fate(kind, FATE_FILTERED);
 		return false;
+	}
+	if (p->mode[kind] == PLAN_FILTERED && !(bits & p->flags_any[kind])) {
+		done = beyond(p, kind);
+		if (done != FATE_SENT) {
+			fate(kind, done);
+			return false;
+		}
 	}
 	if (is_self(current_task()->tgid)) {
 		fate(kind, FATE_SELF);

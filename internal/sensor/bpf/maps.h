@@ -49,6 +49,7 @@ struct {
 /* Fates by kind and CPU. Written by programs, summed by the agent. */
 struct fate_counts {
 	u64 n[REC_KINDS][FATE_MAX];
+	u64 beside[BESIDE_MAX];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -65,7 +66,11 @@ enum plan_mode { PLAN_OFF = 0, PLAN_FILTERED = 1, PLAN_ALL = 2 };
  */
 struct plan_data {
 	enum plan_mode mode[REC_KINDS];
+	/* of it, what some rule wants: never more than mode and flags_any let through */
+	enum plan_mode rule_mode[REC_KINDS];
 	u64 flags_any[REC_KINDS];
+	u64 rule_flags[REC_KINDS];
+	u64 deep; /* bit per kind of which all of a hot process's events leave the kernel */
 	u64 by_name; /* bit per kind that looks at names */
 	u64 bloom[16];
 };
@@ -75,6 +80,104 @@ struct {
 	__type(key, u32);
 	__type(value, struct plan_data);
 } plan SEC(".maps");
+
+/*
+ * What a producer may send of events that no rule wants: one each `gap`, and as
+ * many at once as fit into `room`. A gap of 0 is no limit. Written by the agent.
+ */
+struct shape_limit {
+	u64 gap; /* ns */
+	u64 room; /* ns */
+};
+enum shape_what { SHAPE_SESSION = 0, SHAPE_CGROUP = 1, SHAPE_MAX = 2 };
+struct shape_data {
+	struct shape_limit limit[SHAPE_MAX];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct shape_data);
+} shape SEC(".maps");
+
+/*
+ * When each producer, a session or a control group, has earned what it sent:
+ * later than now by what it owes. Written by programs. When it is full, the one
+ * that sent nothing for longest is forgotten, and owes nothing.
+ */
+struct producer {
+	u64 id;
+	u64 what;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct producer);
+	__type(value, u64);
+} producers SEC(".maps");
+
+/*
+ * Depth hints: the processes of hot contexts. Written by the agent and copied at
+ * fork, cleared at exit. A fork that finds it full is BESIDE_DEPTH_FULL.
+ */
+struct proc_key {
+	u64 start; /* of the thread group's leader, boot time, ns */
+	u32 tgid;
+	u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct proc_key);
+	__type(value, u32);
+} depths SEC(".maps");
+
+/* Whether there is any hint, so that nobody looks for one when there is none. */
+struct hint_state {
+	u64 since; /* a walk looks for processes that began after this */
+	u32 hints;
+	u32 recording; /* the flight recorder is on */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct hint_state);
+} depth_state SEC(".maps");
+
+/*
+ * The flight recorder: the last opens of each session that the plan refused by
+ * their names. Written by programs, read by the agent through its own mapping.
+ * A session has the log that its number falls on; two that share one overwrite
+ * each other's moments, and so may two CPUs that write at once: `sum` tells.
+ * 512 logs of 32 moments of 96 bytes and a head are 1.5 MiB.
+ */
+#define MOMENTS 32
+#define RECORDER_LOGS 512
+#define MOMENT_NAME 40
+struct moment {
+	u64 sum; /* of ts, start, dentry, tgid, sid and flags */
+	u64 ts; /* boot time, ns */
+	u64 start;
+	u64 dentry; /* tells two files apart; never leaves the sensor */
+	u32 tgid;
+	u32 sid;
+	u32 flags;
+	u32 count; /* times in a row */
+	char name[MOMENT_NAME]; /* cut, and without a NUL then */
+};
+_Static_assert(sizeof(struct moment) == 88, "moment");
+struct moments {
+	u64 n; /* ever written */
+	struct moment m[MOMENTS];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RECORDER_LOGS);
+	__uint(map_flags, 1024); /* BPF_F_MMAPABLE */
+	__type(key, u32);
+	__type(value, struct moments);
+} recorder SEC(".maps");
 
 /*
  * Watched base names, cut to NAME_KEY - 1 bytes, to a bit per kind. Written by
@@ -116,6 +219,8 @@ struct pending {
 	u64 arg2;
 	u64 hash; /* of the first string, at entry */
 	u64 hash2;
+	u32 why; /* enum want */
+	u32 pad;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -157,5 +262,16 @@ volatile const u32 cfg_agent_tgid = 0;
 
 /* The reader is woken when more than this lies on the bulk ring. */
 volatile const u64 cfg_wake_bytes = 0;
+
+/* The bulk ring is nearly full when more than this lies on it; half of the critical ring. */
+volatile const u64 cfg_bulk_spare = 0;
+volatile const u64 cfg_critical_half = 0;
+
+/* Why an observation is reported. Numbers grow with what it is worth. */
+enum want {
+	WANT_NO = 0,
+	WANT_SPARE = 1, /* no rule wants it: the baseline, or a hot context, does */
+	WANT_RULE = 2,
+};
 
 #endif

@@ -38,7 +38,9 @@ static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u6
 	struct rec_net *r;
 	struct scratch *s;
 	struct sockaddr_in6_ a = {};
+	struct plan_data *p = the_plan();
 	struct sock *sk;
+	u32 why, done;
 	u16 family;
 
 	if ((BPF_CORE_READ(f, f_inode, i_mode) & S_IFMT_) != S_IFSOCK_)
@@ -52,6 +54,14 @@ static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u6
 		return fate(kind, FATE_FILTERED);
 	if (is_self(PEEK(t, tgid)))
 		return fate(kind, FATE_SELF);
+	if (!p || kind >= REC_KINDS)
+		return fate(kind, FATE_FILTERED);
+	why = why_wanted(p, kind, 0);
+	if (why != WANT_RULE) {
+		done = shaped(kind);
+		if (done != FATE_SENT)
+			return fate(kind, done);
+	}
 	s = take(PEEK(t, pid));
 	if (!s)
 		return fate(kind, FATE_SCRATCH_BUSY);
@@ -82,7 +92,7 @@ static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u6
 			else
 				put_user_str(s, &r->path, at);
 		}
-		return send(s, &bulk, kind);
+		return send_bulk(s, kind, why);
 	}
 	r->protocol = sock_protocol(sk);
 	r->lport = BPF_CORE_READ(sk, __sk_common.skc_num);
@@ -117,7 +127,7 @@ static __noinline __attribute__((unused)) int report_sock(u32 kind, u64 file, u6
 			__builtin_memcpy(r->laddr, a.addr, 16);
 		r->lport = __builtin_bswap16(a.port);
 	}
-	return send(s, &bulk, kind);
+	return send_bulk(s, kind, why);
 }
 
 static __always_inline bool net_wanted(u32 kind)

@@ -14,6 +14,29 @@ static __always_inline void *begin(struct scratch *s, u32 size)
 }
 
 /*
+ * A child is watched as its parent is, before it runs. The agent hints at the
+ * parent first and looks for its children after, so that there is no moment at
+ * which a fork could come between.
+ */
+static __always_inline void inherit(struct task_struct *parent, struct task_struct *child)
+{
+	struct hint_state *d = depth_now();
+	struct proc_key k;
+	u32 *level, have;
+
+	if (!d || !d->hints)
+		return;
+	k = proc_key(parent);
+	level = bpf_map_lookup_elem(&depths, &k);
+	if (!level)
+		return;
+	have = *level;
+	k = proc_key(child);
+	if (bpf_map_update_elem(&depths, &k, &have, BPF_ANY))
+		count_beside(BESIDE_DEPTH_FULL);
+}
+
+/*
  * tp_btf/sched_process_fork: since v2.6; after copy_process, in the parent,
  * before the child runs, so its record is on the ring before any of the
  * child's. Not seen: threads (left out on purpose), kernel threads' children
@@ -28,6 +51,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 
 	if (child->pid != child->tgid)
 		return 0;
+	inherit(parent, child);
 	fate(REC_FORK, FATE_SEEN);
 	s = take(parent->pid);
 	if (!s)
@@ -101,6 +125,17 @@ int BPF_PROG(on_exec, struct task_struct *p, int old_pid, struct linux_binprm *b
 	return send(s, &critical, REC_EXEC);
 }
 
+static __always_inline void forget(struct task_struct *t)
+{
+	struct hint_state *d = depth_now();
+	struct proc_key k;
+
+	if (!d || !d->hints)
+		return;
+	k = proc_key(t);
+	bpf_map_delete_elem(&depths, &k);
+}
+
 /*
  * tp_btf/sched_process_exit: for each thread; the last one's is the process's.
  * The exit code is that of exit_group or the signal, where there was one.
@@ -118,6 +153,7 @@ int BPF_PROG(on_exit, struct task_struct *p)
 	bpf_map_delete_elem(&held, &id);
 	if (sig->live.counter)
 		return 0;
+	forget(p);
 	fate(REC_EXIT, FATE_SEEN);
 	s = take(p->pid);
 	if (!s)
@@ -216,4 +252,43 @@ int on_task(struct bpf_iter__task *ctx)
 	}
 	give(s);
 	return fate(REC_SNAPSHOT, FATE_SENT);
+}
+
+/*
+ * iter/task: hints at the living children of those that have a hint, if they were
+ * born so lately that the agent may not know them, and tells it which they are. One pass sees a
+ * child after its parent or before it; the agent runs passes until one finds nobody.
+ */
+SEC("iter/task")
+int on_deepen(struct bpf_iter__task *ctx)
+{
+	struct task_struct *t = ctx->task, *up;
+	struct seq_file *seq = ctx->meta->seq;
+	struct proc_key k, parent;
+	struct hint_state *d = depth_now();
+	u32 *level, have;
+
+	if (!t || !d)
+		return 0;
+	if (t->pid != t->tgid || t->start_boottime < d->since)
+		return 0;
+	k.start = t->start_boottime;
+	k.tgid = t->tgid;
+	k.pad = 0;
+	if (bpf_map_lookup_elem(&depths, &k))
+		return 0;
+	up = BPF_CORE_READ(t, real_parent, group_leader);
+	parent.start = BPF_CORE_READ(up, start_boottime);
+	parent.tgid = BPF_CORE_READ(up, tgid);
+	parent.pad = 0;
+	level = bpf_map_lookup_elem(&depths, &parent);
+	if (!level)
+		return 0;
+	have = *level;
+	if (bpf_map_update_elem(&depths, &k, &have, BPF_ANY)) {
+		count_beside(BESIDE_DEPTH_FULL);
+		return 0;
+	}
+	bpf_seq_write(seq, &k, sizeof(k));
+	return 0;
 }

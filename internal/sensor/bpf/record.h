@@ -419,6 +419,7 @@ union rec_any {
 	enum rec_op_flag op_flag;
 	enum rec_call_flag call_flag;
 	enum fate fate;
+	enum beside beside;
 };
 
 #endif

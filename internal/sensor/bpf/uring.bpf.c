@@ -283,7 +283,8 @@ static __noinline int submit(void *req)
 	 */
 	if (!wanted)
 		wanted = kind == REC_LINK || (kind == REC_OPEN && p->by_name & (1ULL << kind)) ||
-			 (kind != REC_OPEN && tail_wanted(s, kind, at.off, at.len));
+			 (kind != REC_OPEN && tail_wanted(s, kind, at.off, at.len)) ||
+			 deep(p, kind);
 	if (!wanted && kind == REC_RENAME) {
 		struct rec_str to = {};
 
@@ -396,7 +397,7 @@ static __noinline int complete(void *req, long ret)
 			bpf_probe_read_kernel(&at, sizeof(at),
 					      (void *)f +
 						      bpf_core_field_offset(struct file, f_path));
-			if (!path_wanted(p, kind, &at)) {
+			if (!path_wanted(p, kind, &at) && !deep(p, kind)) {
 				bpf_map_delete_elem(&requests, &key);
 				return fate(kind, FATE_FILTERED);
 			}

@@ -1441,7 +1441,7 @@ type Event struct {
 	Flags uint32 `protobuf:"varint,11,opt,name=flags,proto3" json:"flags,omitempty"`
 	// Kernel's id of the actor's control group.
 	CgroupId uint64 `protobuf:"varint,12,opt,name=cgroup_id,json=cgroupId,proto3" json:"cgroup_id,omitempty"`
-	// Why the event was kept: signal, hot, baseline.
+	// Why the event was kept: signal, hot, baseline, recorded (before its context was hot).
 	Reasons []string `protobuf:"bytes,13,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	// Run the sequence number belongs to.
 	Run uint64 `protobuf:"fixed64,14,opt,name=run,proto3" json:"run,omitempty"`
@@ -3307,6 +3307,115 @@ func (x *KindPlan) GetNames() []string {
 	return nil
 }
 
+// The processes whose events leave the kernel whole, because their context is hot, are others from here on.
+type Depth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, ns since the epoch.
+	At int64 `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`
+	// How many there are now.
+	Processes uint64 `protobuf:"varint,2,opt,name=processes,proto3" json:"processes,omitempty"`
+	// How many became so.
+	Set uint64 `protobuf:"varint,3,opt,name=set,proto3" json:"set,omitempty"`
+	// How many are not so any more.
+	Cleared uint64 `protobuf:"varint,4,opt,name=cleared,proto3" json:"cleared,omitempty"`
+	// How many had no room in the kernel's table.
+	Missed uint64 `protobuf:"varint,5,opt,name=missed,proto3" json:"missed,omitempty"`
+	// Moments of theirs that the flight recorder had; they follow as events.
+	Recorded uint64 `protobuf:"varint,6,opt,name=recorded,proto3" json:"recorded,omitempty"`
+	// Older moments of their sessions that it had no longer.
+	Overwritten uint64 `protobuf:"varint,7,opt,name=overwritten,proto3" json:"overwritten,omitempty"`
+	// Moments that could not be read.
+	Torn          uint64 `protobuf:"varint,8,opt,name=torn,proto3" json:"torn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Depth) Reset() {
+	*x = Depth{}
+	mi := &file_clew_v1_event_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Depth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Depth) ProtoMessage() {}
+
+func (x *Depth) ProtoReflect() protoreflect.Message {
+	mi := &file_clew_v1_event_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Depth.ProtoReflect.Descriptor instead.
+func (*Depth) Descriptor() ([]byte, []int) {
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Depth) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Depth) GetProcesses() uint64 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *Depth) GetSet() uint64 {
+	if x != nil {
+		return x.Set
+	}
+	return 0
+}
+
+func (x *Depth) GetCleared() uint64 {
+	if x != nil {
+		return x.Cleared
+	}
+	return 0
+}
+
+func (x *Depth) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+func (x *Depth) GetRecorded() uint64 {
+	if x != nil {
+		return x.Recorded
+	}
+	return 0
+}
+
+func (x *Depth) GetOverwritten() uint64 {
+	if x != nil {
+		return x.Overwritten
+	}
+	return 0
+}
+
+func (x *Depth) GetTorn() uint64 {
+	if x != nil {
+		return x.Torn
+	}
+	return 0
+}
+
 // The snapshot of processes that lived before the stream began is complete.
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3318,7 +3427,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_clew_v1_event_proto_msgTypes[18]
+	mi := &file_clew_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +3439,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[18]
+	mi := &file_clew_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +3452,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SnapshotEnd) GetProcesses() uint64 {
@@ -3378,7 +3487,7 @@ type RestoredState struct {
 
 func (x *RestoredState) Reset() {
 	*x = RestoredState{}
-	mi := &file_clew_v1_event_proto_msgTypes[19]
+	mi := &file_clew_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3499,7 @@ func (x *RestoredState) String() string {
 func (*RestoredState) ProtoMessage() {}
 
 func (x *RestoredState) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[19]
+	mi := &file_clew_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3512,7 @@ func (x *RestoredState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoredState.ProtoReflect.Descriptor instead.
 func (*RestoredState) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RestoredState) GetRun() uint64 {
@@ -3475,7 +3584,7 @@ type Carried struct {
 
 func (x *Carried) Reset() {
 	*x = Carried{}
-	mi := &file_clew_v1_event_proto_msgTypes[20]
+	mi := &file_clew_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3596,7 @@ func (x *Carried) String() string {
 func (*Carried) ProtoMessage() {}
 
 func (x *Carried) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[20]
+	mi := &file_clew_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3609,7 @@ func (x *Carried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Carried.ProtoReflect.Descriptor instead.
 func (*Carried) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Carried) GetProcess() *Ref {
@@ -3540,7 +3649,7 @@ type HotWrite struct {
 
 func (x *HotWrite) Reset() {
 	*x = HotWrite{}
-	mi := &file_clew_v1_event_proto_msgTypes[21]
+	mi := &file_clew_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +3661,7 @@ func (x *HotWrite) String() string {
 func (*HotWrite) ProtoMessage() {}
 
 func (x *HotWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[21]
+	mi := &file_clew_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +3674,7 @@ func (x *HotWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotWrite.ProtoReflect.Descriptor instead.
 func (*HotWrite) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HotWrite) GetPath() string {
@@ -3634,7 +3743,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_clew_v1_event_proto_msgTypes[22]
+	mi := &file_clew_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3755,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[22]
+	mi := &file_clew_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3768,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Answer) GetQuestion() string {
@@ -3713,7 +3822,7 @@ type FileState struct {
 
 func (x *FileState) Reset() {
 	*x = FileState{}
-	mi := &file_clew_v1_event_proto_msgTypes[23]
+	mi := &file_clew_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +3834,7 @@ func (x *FileState) String() string {
 func (*FileState) ProtoMessage() {}
 
 func (x *FileState) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[23]
+	mi := &file_clew_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +3847,7 @@ func (x *FileState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileState.ProtoReflect.Descriptor instead.
 func (*FileState) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FileState) GetMode() uint32 {
@@ -3817,7 +3926,7 @@ type FileFacts struct {
 
 func (x *FileFacts) Reset() {
 	*x = FileFacts{}
-	mi := &file_clew_v1_event_proto_msgTypes[24]
+	mi := &file_clew_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3829,7 +3938,7 @@ func (x *FileFacts) String() string {
 func (*FileFacts) ProtoMessage() {}
 
 func (x *FileFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[24]
+	mi := &file_clew_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3842,7 +3951,7 @@ func (x *FileFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileFacts.ProtoReflect.Descriptor instead.
 func (*FileFacts) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FileFacts) GetEvent() *Ref {
@@ -3929,7 +4038,7 @@ type Lost struct {
 
 func (x *Lost) Reset() {
 	*x = Lost{}
-	mi := &file_clew_v1_event_proto_msgTypes[25]
+	mi := &file_clew_v1_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4050,7 @@ func (x *Lost) String() string {
 func (*Lost) ProtoMessage() {}
 
 func (x *Lost) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[25]
+	mi := &file_clew_v1_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4063,7 @@ func (x *Lost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lost.ProtoReflect.Descriptor instead.
 func (*Lost) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{25}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Lost) GetKind() uint32 {
@@ -4012,7 +4121,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_clew_v1_event_proto_msgTypes[26]
+	mi := &file_clew_v1_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4133,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[26]
+	mi := &file_clew_v1_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +4146,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Canary) GetNonce() uint64 {
@@ -4067,7 +4176,7 @@ type Pressure struct {
 
 func (x *Pressure) Reset() {
 	*x = Pressure{}
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4079,7 +4188,7 @@ func (x *Pressure) String() string {
 func (*Pressure) ProtoMessage() {}
 
 func (x *Pressure) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[27]
+	mi := &file_clew_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4092,7 +4201,7 @@ func (x *Pressure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pressure.ProtoReflect.Descriptor instead.
 func (*Pressure) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Pressure) GetLevel() int64 {
@@ -4128,13 +4237,14 @@ type StreamRecord struct {
 	Lost          *Lost          `protobuf:"bytes,11,opt,name=lost,proto3" json:"lost,omitempty"`
 	Canary        *Canary        `protobuf:"bytes,12,opt,name=canary,proto3" json:"canary,omitempty"`
 	Pressure      *Pressure      `protobuf:"bytes,13,opt,name=pressure,proto3" json:"pressure,omitempty"`
+	Depth         *Depth         `protobuf:"bytes,14,opt,name=depth,proto3" json:"depth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamRecord) Reset() {
 	*x = StreamRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4146,7 +4256,7 @@ func (x *StreamRecord) String() string {
 func (*StreamRecord) ProtoMessage() {}
 
 func (x *StreamRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[28]
+	mi := &file_clew_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4159,7 +4269,7 @@ func (x *StreamRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRecord.ProtoReflect.Descriptor instead.
 func (*StreamRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StreamRecord) GetSeq() uint64 {
@@ -4253,6 +4363,13 @@ func (x *StreamRecord) GetPressure() *Pressure {
 	return nil
 }
 
+func (x *StreamRecord) GetDepth() *Depth {
+	if x != nil {
+		return x.Depth
+	}
+	return nil
+}
+
 // One record of a spool, what leaves the pipeline and is stored.
 type SpoolRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4274,7 +4391,7 @@ type SpoolRecord struct {
 
 func (x *SpoolRecord) Reset() {
 	*x = SpoolRecord{}
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4286,7 +4403,7 @@ func (x *SpoolRecord) String() string {
 func (*SpoolRecord) ProtoMessage() {}
 
 func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[29]
+	mi := &file_clew_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4299,7 +4416,7 @@ func (x *SpoolRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolRecord.ProtoReflect.Descriptor instead.
 func (*SpoolRecord) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SpoolRecord) GetSeq() uint64 {
@@ -4408,7 +4525,7 @@ type UserSession struct {
 
 func (x *UserSession) Reset() {
 	*x = UserSession{}
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4420,7 +4537,7 @@ func (x *UserSession) String() string {
 func (*UserSession) ProtoMessage() {}
 
 func (x *UserSession) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[30]
+	mi := &file_clew_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4433,7 +4550,7 @@ func (x *UserSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSession.ProtoReflect.Descriptor instead.
 func (*UserSession) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UserSession) GetK8SUsername() string {
@@ -4517,7 +4634,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4646,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[31]
+	mi := &file_clew_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4659,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Fork) GetChild() *Process {
@@ -4565,7 +4682,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4577,7 +4694,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[32]
+	mi := &file_clew_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4590,7 +4707,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Exec) GetImage() *Process {
@@ -4620,7 +4737,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4632,7 +4749,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[33]
+	mi := &file_clew_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4645,7 +4762,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Exit) GetCause() int64 {
@@ -4683,7 +4800,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4695,7 +4812,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[34]
+	mi := &file_clew_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4708,7 +4825,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Open) GetFile() *File {
@@ -4772,7 +4889,7 @@ type Unlink struct {
 
 func (x *Unlink) Reset() {
 	*x = Unlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4784,7 +4901,7 @@ func (x *Unlink) String() string {
 func (*Unlink) ProtoMessage() {}
 
 func (x *Unlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[35]
+	mi := &file_clew_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4797,7 +4914,7 @@ func (x *Unlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlink.ProtoReflect.Descriptor instead.
 func (*Unlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Unlink) GetFile() *File {
@@ -4854,7 +4971,7 @@ type Rename struct {
 
 func (x *Rename) Reset() {
 	*x = Rename{}
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4866,7 +4983,7 @@ func (x *Rename) String() string {
 func (*Rename) ProtoMessage() {}
 
 func (x *Rename) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[36]
+	mi := &file_clew_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4879,7 +4996,7 @@ func (x *Rename) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rename.ProtoReflect.Descriptor instead.
 func (*Rename) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Rename) GetFile() *File {
@@ -4936,7 +5053,7 @@ type Chmod struct {
 
 func (x *Chmod) Reset() {
 	*x = Chmod{}
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4948,7 +5065,7 @@ func (x *Chmod) String() string {
 func (*Chmod) ProtoMessage() {}
 
 func (x *Chmod) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[37]
+	mi := &file_clew_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4961,7 +5078,7 @@ func (x *Chmod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chmod.ProtoReflect.Descriptor instead.
 func (*Chmod) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Chmod) GetFile() *File {
@@ -5026,7 +5143,7 @@ type Chown struct {
 
 func (x *Chown) Reset() {
 	*x = Chown{}
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5038,7 +5155,7 @@ func (x *Chown) String() string {
 func (*Chown) ProtoMessage() {}
 
 func (x *Chown) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[38]
+	mi := &file_clew_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5051,7 +5168,7 @@ func (x *Chown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chown.ProtoReflect.Descriptor instead.
 func (*Chown) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Chown) GetFile() *File {
@@ -5136,7 +5253,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5148,7 +5265,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[39]
+	mi := &file_clew_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5161,7 +5278,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Link) GetFile() *File {
@@ -5214,7 +5331,7 @@ type Symlink struct {
 
 func (x *Symlink) Reset() {
 	*x = Symlink{}
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5226,7 +5343,7 @@ func (x *Symlink) String() string {
 func (*Symlink) ProtoMessage() {}
 
 func (x *Symlink) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[40]
+	mi := &file_clew_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5239,7 +5356,7 @@ func (x *Symlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Symlink.ProtoReflect.Descriptor instead.
 func (*Symlink) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Symlink) GetFile() *File {
@@ -5278,7 +5395,7 @@ type Connect struct {
 
 func (x *Connect) Reset() {
 	*x = Connect{}
-	mi := &file_clew_v1_event_proto_msgTypes[41]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5290,7 +5407,7 @@ func (x *Connect) String() string {
 func (*Connect) ProtoMessage() {}
 
 func (x *Connect) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[41]
+	mi := &file_clew_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5303,7 +5420,7 @@ func (x *Connect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connect.ProtoReflect.Descriptor instead.
 func (*Connect) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Connect) GetAddr() *Address {
@@ -5342,7 +5459,7 @@ type Accept struct {
 
 func (x *Accept) Reset() {
 	*x = Accept{}
-	mi := &file_clew_v1_event_proto_msgTypes[42]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5354,7 +5471,7 @@ func (x *Accept) String() string {
 func (*Accept) ProtoMessage() {}
 
 func (x *Accept) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[42]
+	mi := &file_clew_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5367,7 +5484,7 @@ func (x *Accept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accept.ProtoReflect.Descriptor instead.
 func (*Accept) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Accept) GetAddr() *Address {
@@ -5406,7 +5523,7 @@ type Bind struct {
 
 func (x *Bind) Reset() {
 	*x = Bind{}
-	mi := &file_clew_v1_event_proto_msgTypes[43]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5418,7 +5535,7 @@ func (x *Bind) String() string {
 func (*Bind) ProtoMessage() {}
 
 func (x *Bind) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[43]
+	mi := &file_clew_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5431,7 +5548,7 @@ func (x *Bind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bind.ProtoReflect.Descriptor instead.
 func (*Bind) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Bind) GetAddr() *Address {
@@ -5480,7 +5597,7 @@ type Setuid struct {
 
 func (x *Setuid) Reset() {
 	*x = Setuid{}
-	mi := &file_clew_v1_event_proto_msgTypes[44]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5492,7 +5609,7 @@ func (x *Setuid) String() string {
 func (*Setuid) ProtoMessage() {}
 
 func (x *Setuid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[44]
+	mi := &file_clew_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5505,7 +5622,7 @@ func (x *Setuid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setuid.ProtoReflect.Descriptor instead.
 func (*Setuid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Setuid) GetUid() uint32 {
@@ -5585,7 +5702,7 @@ type Setgid struct {
 
 func (x *Setgid) Reset() {
 	*x = Setgid{}
-	mi := &file_clew_v1_event_proto_msgTypes[45]
+	mi := &file_clew_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5597,7 +5714,7 @@ func (x *Setgid) String() string {
 func (*Setgid) ProtoMessage() {}
 
 func (x *Setgid) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[45]
+	mi := &file_clew_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5610,7 +5727,7 @@ func (x *Setgid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setgid.ProtoReflect.Descriptor instead.
 func (*Setgid) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Setgid) GetGid() uint32 {
@@ -5674,7 +5791,7 @@ type CgroupWrite struct {
 
 func (x *CgroupWrite) Reset() {
 	*x = CgroupWrite{}
-	mi := &file_clew_v1_event_proto_msgTypes[46]
+	mi := &file_clew_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5686,7 +5803,7 @@ func (x *CgroupWrite) String() string {
 func (*CgroupWrite) ProtoMessage() {}
 
 func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[46]
+	mi := &file_clew_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5699,7 +5816,7 @@ func (x *CgroupWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CgroupWrite.ProtoReflect.Descriptor instead.
 func (*CgroupWrite) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CgroupWrite) GetFile() *File {
@@ -5754,7 +5871,7 @@ type Mkdir struct {
 
 func (x *Mkdir) Reset() {
 	*x = Mkdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[47]
+	mi := &file_clew_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5766,7 +5883,7 @@ func (x *Mkdir) String() string {
 func (*Mkdir) ProtoMessage() {}
 
 func (x *Mkdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[47]
+	mi := &file_clew_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5779,7 +5896,7 @@ func (x *Mkdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mkdir.ProtoReflect.Descriptor instead.
 func (*Mkdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Mkdir) GetFile() *File {
@@ -5825,7 +5942,7 @@ type Rmdir struct {
 
 func (x *Rmdir) Reset() {
 	*x = Rmdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[48]
+	mi := &file_clew_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5837,7 +5954,7 @@ func (x *Rmdir) String() string {
 func (*Rmdir) ProtoMessage() {}
 
 func (x *Rmdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[48]
+	mi := &file_clew_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5850,7 +5967,7 @@ func (x *Rmdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rmdir.ProtoReflect.Descriptor instead.
 func (*Rmdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Rmdir) GetFile() *File {
@@ -5889,7 +6006,7 @@ type Chdir struct {
 
 func (x *Chdir) Reset() {
 	*x = Chdir{}
-	mi := &file_clew_v1_event_proto_msgTypes[49]
+	mi := &file_clew_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5901,7 +6018,7 @@ func (x *Chdir) String() string {
 func (*Chdir) ProtoMessage() {}
 
 func (x *Chdir) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[49]
+	mi := &file_clew_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5914,7 +6031,7 @@ func (x *Chdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chdir.ProtoReflect.Descriptor instead.
 func (*Chdir) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Chdir) GetFile() *File {
@@ -5969,7 +6086,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_clew_v1_event_proto_msgTypes[50]
+	mi := &file_clew_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5981,7 +6098,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[50]
+	mi := &file_clew_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5994,7 +6111,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Mount) GetMountpointPath() string {
@@ -6089,7 +6206,7 @@ type Umount struct {
 
 func (x *Umount) Reset() {
 	*x = Umount{}
-	mi := &file_clew_v1_event_proto_msgTypes[51]
+	mi := &file_clew_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6101,7 +6218,7 @@ func (x *Umount) String() string {
 func (*Umount) ProtoMessage() {}
 
 func (x *Umount) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[51]
+	mi := &file_clew_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6114,7 +6231,7 @@ func (x *Umount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Umount.ProtoReflect.Descriptor instead.
 func (*Umount) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Umount) GetMountpointPath() string {
@@ -6153,7 +6270,7 @@ type Setxattr struct {
 
 func (x *Setxattr) Reset() {
 	*x = Setxattr{}
-	mi := &file_clew_v1_event_proto_msgTypes[52]
+	mi := &file_clew_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6165,7 +6282,7 @@ func (x *Setxattr) String() string {
 func (*Setxattr) ProtoMessage() {}
 
 func (x *Setxattr) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[52]
+	mi := &file_clew_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6178,7 +6295,7 @@ func (x *Setxattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setxattr.ProtoReflect.Descriptor instead.
 func (*Setxattr) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Setxattr) GetFile() *File {
@@ -6217,7 +6334,7 @@ type Removexattr struct {
 
 func (x *Removexattr) Reset() {
 	*x = Removexattr{}
-	mi := &file_clew_v1_event_proto_msgTypes[53]
+	mi := &file_clew_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6229,7 +6346,7 @@ func (x *Removexattr) String() string {
 func (*Removexattr) ProtoMessage() {}
 
 func (x *Removexattr) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[53]
+	mi := &file_clew_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6242,7 +6359,7 @@ func (x *Removexattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Removexattr.ProtoReflect.Descriptor instead.
 func (*Removexattr) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Removexattr) GetFile() *File {
@@ -6283,7 +6400,7 @@ type Splice struct {
 
 func (x *Splice) Reset() {
 	*x = Splice{}
-	mi := &file_clew_v1_event_proto_msgTypes[54]
+	mi := &file_clew_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6295,7 +6412,7 @@ func (x *Splice) String() string {
 func (*Splice) ProtoMessage() {}
 
 func (x *Splice) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[54]
+	mi := &file_clew_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6308,7 +6425,7 @@ func (x *Splice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Splice.ProtoReflect.Descriptor instead.
 func (*Splice) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Splice) GetFile() *File {
@@ -6358,7 +6475,7 @@ type Utimes struct {
 
 func (x *Utimes) Reset() {
 	*x = Utimes{}
-	mi := &file_clew_v1_event_proto_msgTypes[55]
+	mi := &file_clew_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6370,7 +6487,7 @@ func (x *Utimes) String() string {
 func (*Utimes) ProtoMessage() {}
 
 func (x *Utimes) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[55]
+	mi := &file_clew_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6383,7 +6500,7 @@ func (x *Utimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Utimes.ProtoReflect.Descriptor instead.
 func (*Utimes) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Utimes) GetFile() *File {
@@ -6434,7 +6551,7 @@ type Capset struct {
 
 func (x *Capset) Reset() {
 	*x = Capset{}
-	mi := &file_clew_v1_event_proto_msgTypes[56]
+	mi := &file_clew_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6446,7 +6563,7 @@ func (x *Capset) String() string {
 func (*Capset) ProtoMessage() {}
 
 func (x *Capset) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[56]
+	mi := &file_clew_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6459,7 +6576,7 @@ func (x *Capset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capset.ProtoReflect.Descriptor instead.
 func (*Capset) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{56}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Capset) GetCapEffective() uint64 {
@@ -6493,7 +6610,7 @@ type SignalSent struct {
 
 func (x *SignalSent) Reset() {
 	*x = SignalSent{}
-	mi := &file_clew_v1_event_proto_msgTypes[57]
+	mi := &file_clew_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6505,7 +6622,7 @@ func (x *SignalSent) String() string {
 func (*SignalSent) ProtoMessage() {}
 
 func (x *SignalSent) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[57]
+	mi := &file_clew_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6518,7 +6635,7 @@ func (x *SignalSent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalSent.ProtoReflect.Descriptor instead.
 func (*SignalSent) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{57}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SignalSent) GetType() int64 {
@@ -6568,7 +6685,7 @@ type Setrlimit struct {
 
 func (x *Setrlimit) Reset() {
 	*x = Setrlimit{}
-	mi := &file_clew_v1_event_proto_msgTypes[58]
+	mi := &file_clew_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6580,7 +6697,7 @@ func (x *Setrlimit) String() string {
 func (*Setrlimit) ProtoMessage() {}
 
 func (x *Setrlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[58]
+	mi := &file_clew_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6593,7 +6710,7 @@ func (x *Setrlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setrlimit.ProtoReflect.Descriptor instead.
 func (*Setrlimit) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{58}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Setrlimit) GetResource() int64 {
@@ -6644,7 +6761,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_clew_v1_event_proto_msgTypes[59]
+	mi := &file_clew_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6656,7 +6773,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[59]
+	mi := &file_clew_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6669,7 +6786,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{59}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Capabilities) GetAttempted() uint64 {
@@ -6705,7 +6822,7 @@ type Prctl struct {
 
 func (x *Prctl) Reset() {
 	*x = Prctl{}
-	mi := &file_clew_v1_event_proto_msgTypes[60]
+	mi := &file_clew_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6717,7 +6834,7 @@ func (x *Prctl) String() string {
 func (*Prctl) ProtoMessage() {}
 
 func (x *Prctl) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[60]
+	mi := &file_clew_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6730,7 +6847,7 @@ func (x *Prctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prctl.ProtoReflect.Descriptor instead.
 func (*Prctl) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{60}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Prctl) GetOption() int64 {
@@ -6795,7 +6912,7 @@ type BPF struct {
 
 func (x *BPF) Reset() {
 	*x = BPF{}
-	mi := &file_clew_v1_event_proto_msgTypes[61]
+	mi := &file_clew_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6807,7 +6924,7 @@ func (x *BPF) String() string {
 func (*BPF) ProtoMessage() {}
 
 func (x *BPF) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[61]
+	mi := &file_clew_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6820,7 +6937,7 @@ func (x *BPF) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BPF.ProtoReflect.Descriptor instead.
 func (*BPF) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{61}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *BPF) GetCmd() int64 {
@@ -6907,7 +7024,7 @@ type LoadModule struct {
 
 func (x *LoadModule) Reset() {
 	*x = LoadModule{}
-	mi := &file_clew_v1_event_proto_msgTypes[62]
+	mi := &file_clew_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6919,7 +7036,7 @@ func (x *LoadModule) String() string {
 func (*LoadModule) ProtoMessage() {}
 
 func (x *LoadModule) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[62]
+	mi := &file_clew_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6932,7 +7049,7 @@ func (x *LoadModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadModule.ProtoReflect.Descriptor instead.
 func (*LoadModule) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{62}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *LoadModule) GetFile() *File {
@@ -6990,7 +7107,7 @@ type UnloadModule struct {
 
 func (x *UnloadModule) Reset() {
 	*x = UnloadModule{}
-	mi := &file_clew_v1_event_proto_msgTypes[63]
+	mi := &file_clew_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7002,7 +7119,7 @@ func (x *UnloadModule) String() string {
 func (*UnloadModule) ProtoMessage() {}
 
 func (x *UnloadModule) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[63]
+	mi := &file_clew_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7015,7 +7132,7 @@ func (x *UnloadModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadModule.ProtoReflect.Descriptor instead.
 func (*UnloadModule) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{63}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *UnloadModule) GetName() string {
@@ -7055,7 +7172,7 @@ type Mmap struct {
 
 func (x *Mmap) Reset() {
 	*x = Mmap{}
-	mi := &file_clew_v1_event_proto_msgTypes[64]
+	mi := &file_clew_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7067,7 +7184,7 @@ func (x *Mmap) String() string {
 func (*Mmap) ProtoMessage() {}
 
 func (x *Mmap) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[64]
+	mi := &file_clew_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7080,7 +7197,7 @@ func (x *Mmap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mmap.ProtoReflect.Descriptor instead.
 func (*Mmap) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{64}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Mmap) GetFile() *File {
@@ -7151,7 +7268,7 @@ type Mprotect struct {
 
 func (x *Mprotect) Reset() {
 	*x = Mprotect{}
-	mi := &file_clew_v1_event_proto_msgTypes[65]
+	mi := &file_clew_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7163,7 +7280,7 @@ func (x *Mprotect) String() string {
 func (*Mprotect) ProtoMessage() {}
 
 func (x *Mprotect) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[65]
+	mi := &file_clew_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7176,7 +7293,7 @@ func (x *Mprotect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mprotect.ProtoReflect.Descriptor instead.
 func (*Mprotect) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{65}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Mprotect) GetVmProtection() int64 {
@@ -7231,7 +7348,7 @@ type Ptrace struct {
 
 func (x *Ptrace) Reset() {
 	*x = Ptrace{}
-	mi := &file_clew_v1_event_proto_msgTypes[66]
+	mi := &file_clew_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7243,7 +7360,7 @@ func (x *Ptrace) String() string {
 func (*Ptrace) ProtoMessage() {}
 
 func (x *Ptrace) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[66]
+	mi := &file_clew_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7256,7 +7373,7 @@ func (x *Ptrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ptrace.ProtoReflect.Descriptor instead.
 func (*Ptrace) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{66}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Ptrace) GetRequest() int64 {
@@ -7304,7 +7421,7 @@ type SELinux struct {
 
 func (x *SELinux) Reset() {
 	*x = SELinux{}
-	mi := &file_clew_v1_event_proto_msgTypes[67]
+	mi := &file_clew_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7316,7 +7433,7 @@ func (x *SELinux) String() string {
 func (*SELinux) ProtoMessage() {}
 
 func (x *SELinux) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[67]
+	mi := &file_clew_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7329,7 +7446,7 @@ func (x *SELinux) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SELinux.ProtoReflect.Descriptor instead.
 func (*SELinux) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{67}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SELinux) GetBoolName() string {
@@ -7385,7 +7502,7 @@ type Sysctl struct {
 
 func (x *Sysctl) Reset() {
 	*x = Sysctl{}
-	mi := &file_clew_v1_event_proto_msgTypes[68]
+	mi := &file_clew_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7397,7 +7514,7 @@ func (x *Sysctl) String() string {
 func (*Sysctl) ProtoMessage() {}
 
 func (x *Sysctl) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[68]
+	mi := &file_clew_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7410,7 +7527,7 @@ func (x *Sysctl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sysctl.ProtoReflect.Descriptor instead.
 func (*Sysctl) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{68}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Sysctl) GetAction() int64 {
@@ -7482,7 +7599,7 @@ type Unshare struct {
 
 func (x *Unshare) Reset() {
 	*x = Unshare{}
-	mi := &file_clew_v1_event_proto_msgTypes[69]
+	mi := &file_clew_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7494,7 +7611,7 @@ func (x *Unshare) String() string {
 func (*Unshare) ProtoMessage() {}
 
 func (x *Unshare) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[69]
+	mi := &file_clew_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7507,7 +7624,7 @@ func (x *Unshare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unshare.ProtoReflect.Descriptor instead.
 func (*Unshare) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{69}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Unshare) GetFlags() int64 {
@@ -7541,7 +7658,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_clew_v1_event_proto_msgTypes[70]
+	mi := &file_clew_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7553,7 +7670,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[70]
+	mi := &file_clew_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7566,7 +7683,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{70}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Socket) GetDomain() int64 {
@@ -7628,7 +7745,7 @@ type Setsockopt struct {
 
 func (x *Setsockopt) Reset() {
 	*x = Setsockopt{}
-	mi := &file_clew_v1_event_proto_msgTypes[71]
+	mi := &file_clew_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7640,7 +7757,7 @@ func (x *Setsockopt) String() string {
 func (*Setsockopt) ProtoMessage() {}
 
 func (x *Setsockopt) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[71]
+	mi := &file_clew_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7653,7 +7770,7 @@ func (x *Setsockopt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setsockopt.ProtoReflect.Descriptor instead.
 func (*Setsockopt) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{71}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Setsockopt) GetSocketType() int64 {
@@ -7762,7 +7879,7 @@ type DNS struct {
 
 func (x *DNS) Reset() {
 	*x = DNS{}
-	mi := &file_clew_v1_event_proto_msgTypes[72]
+	mi := &file_clew_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7774,7 +7891,7 @@ func (x *DNS) String() string {
 func (*DNS) ProtoMessage() {}
 
 func (x *DNS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[72]
+	mi := &file_clew_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7787,7 +7904,7 @@ func (x *DNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNS.ProtoReflect.Descriptor instead.
 func (*DNS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{72}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DNS) GetId() int64 {
@@ -7873,7 +7990,7 @@ type FailedDNS struct {
 
 func (x *FailedDNS) Reset() {
 	*x = FailedDNS{}
-	mi := &file_clew_v1_event_proto_msgTypes[73]
+	mi := &file_clew_v1_event_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7885,7 +8002,7 @@ func (x *FailedDNS) String() string {
 func (*FailedDNS) ProtoMessage() {}
 
 func (x *FailedDNS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[73]
+	mi := &file_clew_v1_event_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7898,7 +8015,7 @@ func (x *FailedDNS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedDNS.ProtoReflect.Descriptor instead.
 func (*FailedDNS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{73}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *FailedDNS) GetNetwork() *Headers {
@@ -7942,7 +8059,7 @@ type IMDS struct {
 
 func (x *IMDS) Reset() {
 	*x = IMDS{}
-	mi := &file_clew_v1_event_proto_msgTypes[74]
+	mi := &file_clew_v1_event_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7954,7 +8071,7 @@ func (x *IMDS) String() string {
 func (*IMDS) ProtoMessage() {}
 
 func (x *IMDS) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[74]
+	mi := &file_clew_v1_event_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7967,7 +8084,7 @@ func (x *IMDS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IMDS.ProtoReflect.Descriptor instead.
 func (*IMDS) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{74}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *IMDS) GetType() string {
@@ -8048,7 +8165,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_clew_v1_event_proto_msgTypes[75]
+	mi := &file_clew_v1_event_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8060,7 +8177,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[75]
+	mi := &file_clew_v1_event_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8073,7 +8190,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{75}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Packet) GetHeaders() *Headers {
@@ -8112,7 +8229,7 @@ type NetworkFlowMonitor struct {
 
 func (x *NetworkFlowMonitor) Reset() {
 	*x = NetworkFlowMonitor{}
-	mi := &file_clew_v1_event_proto_msgTypes[76]
+	mi := &file_clew_v1_event_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8124,7 +8241,7 @@ func (x *NetworkFlowMonitor) String() string {
 func (*NetworkFlowMonitor) ProtoMessage() {}
 
 func (x *NetworkFlowMonitor) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[76]
+	mi := &file_clew_v1_event_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8137,7 +8254,7 @@ func (x *NetworkFlowMonitor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkFlowMonitor.ProtoReflect.Descriptor instead.
 func (*NetworkFlowMonitor) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{76}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *NetworkFlowMonitor) GetDeviceIfname() string {
@@ -8196,7 +8313,7 @@ type Ondemand struct {
 
 func (x *Ondemand) Reset() {
 	*x = Ondemand{}
-	mi := &file_clew_v1_event_proto_msgTypes[77]
+	mi := &file_clew_v1_event_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8208,7 +8325,7 @@ func (x *Ondemand) String() string {
 func (*Ondemand) ProtoMessage() {}
 
 func (x *Ondemand) ProtoReflect() protoreflect.Message {
-	mi := &file_clew_v1_event_proto_msgTypes[77]
+	mi := &file_clew_v1_event_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8221,7 +8338,7 @@ func (x *Ondemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ondemand.ProtoReflect.Descriptor instead.
 func (*Ondemand) Descriptor() ([]byte, []int) {
-	return file_clew_v1_event_proto_rawDescGZIP(), []int{77}
+	return file_clew_v1_event_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Ondemand) GetName() string {
@@ -8625,7 +8742,16 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x1b\n" +
 	"\tflags_any\x18\x03 \x01(\x04R\bflagsAny\x12\x14\n" +
-	"\x05names\x18\x04 \x03(\tR\x05names\"+\n" +
+	"\x05names\x18\x04 \x03(\tR\x05names\"\xcb\x01\n" +
+	"\x05Depth\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x1c\n" +
+	"\tprocesses\x18\x02 \x01(\x04R\tprocesses\x12\x10\n" +
+	"\x03set\x18\x03 \x01(\x04R\x03set\x12\x18\n" +
+	"\acleared\x18\x04 \x01(\x04R\acleared\x12\x16\n" +
+	"\x06missed\x18\x05 \x01(\x04R\x06missed\x12\x1a\n" +
+	"\brecorded\x18\x06 \x01(\x04R\brecorded\x12 \n" +
+	"\voverwritten\x18\a \x01(\x04R\voverwritten\x12\x12\n" +
+	"\x04torn\x18\b \x01(\x04R\x04torn\"+\n" +
 	"\vSnapshotEnd\x12\x1c\n" +
 	"\tprocesses\x18\x01 \x01(\x04R\tprocesses\"\xa6\x02\n" +
 	"\rRestoredState\x12\x10\n" +
@@ -8683,7 +8809,7 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\"0\n" +
 	"\bPressure\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\x03R\x05level\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x03R\x02at\"\xb5\x04\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xdb\x04\n" +
 	"\fStreamRecord\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
 	"\aboot_ns\x18\x02 \x01(\x04R\x06bootNs\x12.\n" +
@@ -8699,7 +8825,8 @@ const file_clew_v1_event_proto_rawDesc = "" +
 	" \x01(\v2\x0f.clew.v1.AnswerR\x06answer\x12!\n" +
 	"\x04lost\x18\v \x01(\v2\r.clew.v1.LostR\x04lost\x12'\n" +
 	"\x06canary\x18\f \x01(\v2\x0f.clew.v1.CanaryR\x06canary\x12-\n" +
-	"\bpressure\x18\r \x01(\v2\x11.clew.v1.PressureR\bpressure\"\xeb\x03\n" +
+	"\bpressure\x18\r \x01(\v2\x11.clew.v1.PressureR\bpressure\x12$\n" +
+	"\x05depth\x18\x0e \x01(\v2\x0e.clew.v1.DepthR\x05depth\"\xeb\x03\n" +
 	"\vSpoolRecord\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\trun_start\x18\x02 \x01(\v2\x11.clew.v1.RunStartR\brunStart\x123\n" +
@@ -9038,7 +9165,7 @@ func file_clew_v1_event_proto_rawDescGZIP() []byte {
 	return file_clew_v1_event_proto_rawDescData
 }
 
-var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_clew_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_clew_v1_event_proto_goTypes = []any{
 	(*Ref)(nil),                // 0: clew.v1.Ref
 	(*Address)(nil),            // 1: clew.v1.Address
@@ -9058,70 +9185,71 @@ var file_clew_v1_event_proto_goTypes = []any{
 	(*Clock)(nil),              // 15: clew.v1.Clock
 	(*FilterPlan)(nil),         // 16: clew.v1.FilterPlan
 	(*KindPlan)(nil),           // 17: clew.v1.KindPlan
-	(*SnapshotEnd)(nil),        // 18: clew.v1.SnapshotEnd
-	(*RestoredState)(nil),      // 19: clew.v1.RestoredState
-	(*Carried)(nil),            // 20: clew.v1.Carried
-	(*HotWrite)(nil),           // 21: clew.v1.HotWrite
-	(*Answer)(nil),             // 22: clew.v1.Answer
-	(*FileState)(nil),          // 23: clew.v1.FileState
-	(*FileFacts)(nil),          // 24: clew.v1.FileFacts
-	(*Lost)(nil),               // 25: clew.v1.Lost
-	(*Canary)(nil),             // 26: clew.v1.Canary
-	(*Pressure)(nil),           // 27: clew.v1.Pressure
-	(*StreamRecord)(nil),       // 28: clew.v1.StreamRecord
-	(*SpoolRecord)(nil),        // 29: clew.v1.SpoolRecord
-	(*UserSession)(nil),        // 30: clew.v1.UserSession
-	(*Fork)(nil),               // 31: clew.v1.Fork
-	(*Exec)(nil),               // 32: clew.v1.Exec
-	(*Exit)(nil),               // 33: clew.v1.Exit
-	(*Open)(nil),               // 34: clew.v1.Open
-	(*Unlink)(nil),             // 35: clew.v1.Unlink
-	(*Rename)(nil),             // 36: clew.v1.Rename
-	(*Chmod)(nil),              // 37: clew.v1.Chmod
-	(*Chown)(nil),              // 38: clew.v1.Chown
-	(*Link)(nil),               // 39: clew.v1.Link
-	(*Symlink)(nil),            // 40: clew.v1.Symlink
-	(*Connect)(nil),            // 41: clew.v1.Connect
-	(*Accept)(nil),             // 42: clew.v1.Accept
-	(*Bind)(nil),               // 43: clew.v1.Bind
-	(*Setuid)(nil),             // 44: clew.v1.Setuid
-	(*Setgid)(nil),             // 45: clew.v1.Setgid
-	(*CgroupWrite)(nil),        // 46: clew.v1.CgroupWrite
-	(*Mkdir)(nil),              // 47: clew.v1.Mkdir
-	(*Rmdir)(nil),              // 48: clew.v1.Rmdir
-	(*Chdir)(nil),              // 49: clew.v1.Chdir
-	(*Mount)(nil),              // 50: clew.v1.Mount
-	(*Umount)(nil),             // 51: clew.v1.Umount
-	(*Setxattr)(nil),           // 52: clew.v1.Setxattr
-	(*Removexattr)(nil),        // 53: clew.v1.Removexattr
-	(*Splice)(nil),             // 54: clew.v1.Splice
-	(*Utimes)(nil),             // 55: clew.v1.Utimes
-	(*Capset)(nil),             // 56: clew.v1.Capset
-	(*SignalSent)(nil),         // 57: clew.v1.SignalSent
-	(*Setrlimit)(nil),          // 58: clew.v1.Setrlimit
-	(*Capabilities)(nil),       // 59: clew.v1.Capabilities
-	(*Prctl)(nil),              // 60: clew.v1.Prctl
-	(*BPF)(nil),                // 61: clew.v1.BPF
-	(*LoadModule)(nil),         // 62: clew.v1.LoadModule
-	(*UnloadModule)(nil),       // 63: clew.v1.UnloadModule
-	(*Mmap)(nil),               // 64: clew.v1.Mmap
-	(*Mprotect)(nil),           // 65: clew.v1.Mprotect
-	(*Ptrace)(nil),             // 66: clew.v1.Ptrace
-	(*SELinux)(nil),            // 67: clew.v1.SELinux
-	(*Sysctl)(nil),             // 68: clew.v1.Sysctl
-	(*Unshare)(nil),            // 69: clew.v1.Unshare
-	(*Socket)(nil),             // 70: clew.v1.Socket
-	(*Setsockopt)(nil),         // 71: clew.v1.Setsockopt
-	(*DNS)(nil),                // 72: clew.v1.DNS
-	(*FailedDNS)(nil),          // 73: clew.v1.FailedDNS
-	(*IMDS)(nil),               // 74: clew.v1.IMDS
-	(*Packet)(nil),             // 75: clew.v1.Packet
-	(*NetworkFlowMonitor)(nil), // 76: clew.v1.NetworkFlowMonitor
-	(*Ondemand)(nil),           // 77: clew.v1.Ondemand
+	(*Depth)(nil),              // 18: clew.v1.Depth
+	(*SnapshotEnd)(nil),        // 19: clew.v1.SnapshotEnd
+	(*RestoredState)(nil),      // 20: clew.v1.RestoredState
+	(*Carried)(nil),            // 21: clew.v1.Carried
+	(*HotWrite)(nil),           // 22: clew.v1.HotWrite
+	(*Answer)(nil),             // 23: clew.v1.Answer
+	(*FileState)(nil),          // 24: clew.v1.FileState
+	(*FileFacts)(nil),          // 25: clew.v1.FileFacts
+	(*Lost)(nil),               // 26: clew.v1.Lost
+	(*Canary)(nil),             // 27: clew.v1.Canary
+	(*Pressure)(nil),           // 28: clew.v1.Pressure
+	(*StreamRecord)(nil),       // 29: clew.v1.StreamRecord
+	(*SpoolRecord)(nil),        // 30: clew.v1.SpoolRecord
+	(*UserSession)(nil),        // 31: clew.v1.UserSession
+	(*Fork)(nil),               // 32: clew.v1.Fork
+	(*Exec)(nil),               // 33: clew.v1.Exec
+	(*Exit)(nil),               // 34: clew.v1.Exit
+	(*Open)(nil),               // 35: clew.v1.Open
+	(*Unlink)(nil),             // 36: clew.v1.Unlink
+	(*Rename)(nil),             // 37: clew.v1.Rename
+	(*Chmod)(nil),              // 38: clew.v1.Chmod
+	(*Chown)(nil),              // 39: clew.v1.Chown
+	(*Link)(nil),               // 40: clew.v1.Link
+	(*Symlink)(nil),            // 41: clew.v1.Symlink
+	(*Connect)(nil),            // 42: clew.v1.Connect
+	(*Accept)(nil),             // 43: clew.v1.Accept
+	(*Bind)(nil),               // 44: clew.v1.Bind
+	(*Setuid)(nil),             // 45: clew.v1.Setuid
+	(*Setgid)(nil),             // 46: clew.v1.Setgid
+	(*CgroupWrite)(nil),        // 47: clew.v1.CgroupWrite
+	(*Mkdir)(nil),              // 48: clew.v1.Mkdir
+	(*Rmdir)(nil),              // 49: clew.v1.Rmdir
+	(*Chdir)(nil),              // 50: clew.v1.Chdir
+	(*Mount)(nil),              // 51: clew.v1.Mount
+	(*Umount)(nil),             // 52: clew.v1.Umount
+	(*Setxattr)(nil),           // 53: clew.v1.Setxattr
+	(*Removexattr)(nil),        // 54: clew.v1.Removexattr
+	(*Splice)(nil),             // 55: clew.v1.Splice
+	(*Utimes)(nil),             // 56: clew.v1.Utimes
+	(*Capset)(nil),             // 57: clew.v1.Capset
+	(*SignalSent)(nil),         // 58: clew.v1.SignalSent
+	(*Setrlimit)(nil),          // 59: clew.v1.Setrlimit
+	(*Capabilities)(nil),       // 60: clew.v1.Capabilities
+	(*Prctl)(nil),              // 61: clew.v1.Prctl
+	(*BPF)(nil),                // 62: clew.v1.BPF
+	(*LoadModule)(nil),         // 63: clew.v1.LoadModule
+	(*UnloadModule)(nil),       // 64: clew.v1.UnloadModule
+	(*Mmap)(nil),               // 65: clew.v1.Mmap
+	(*Mprotect)(nil),           // 66: clew.v1.Mprotect
+	(*Ptrace)(nil),             // 67: clew.v1.Ptrace
+	(*SELinux)(nil),            // 68: clew.v1.SELinux
+	(*Sysctl)(nil),             // 69: clew.v1.Sysctl
+	(*Unshare)(nil),            // 70: clew.v1.Unshare
+	(*Socket)(nil),             // 71: clew.v1.Socket
+	(*Setsockopt)(nil),         // 72: clew.v1.Setsockopt
+	(*DNS)(nil),                // 73: clew.v1.DNS
+	(*FailedDNS)(nil),          // 74: clew.v1.FailedDNS
+	(*IMDS)(nil),               // 75: clew.v1.IMDS
+	(*Packet)(nil),             // 76: clew.v1.Packet
+	(*NetworkFlowMonitor)(nil), // 77: clew.v1.NetworkFlowMonitor
+	(*Ondemand)(nil),           // 78: clew.v1.Ondemand
 }
 var file_clew_v1_event_proto_depIdxs = []int32{
 	5,   // 0: clew.v1.File.metadata:type_name -> clew.v1.FileMetadata
-	23,  // 1: clew.v1.File.before:type_name -> clew.v1.FileState
+	24,  // 1: clew.v1.File.before:type_name -> clew.v1.FileState
 	1,   // 2: clew.v1.Flow.source:type_name -> clew.v1.Address
 	1,   // 3: clew.v1.Flow.destination:type_name -> clew.v1.Address
 	1,   // 4: clew.v1.Headers.source:type_name -> clew.v1.Address
@@ -9130,57 +9258,57 @@ var file_clew_v1_event_proto_depIdxs = []int32{
 	0,   // 7: clew.v1.Process.parent_id:type_name -> clew.v1.Ref
 	2,   // 8: clew.v1.Process.file:type_name -> clew.v1.File
 	2,   // 9: clew.v1.Process.interpreter_file:type_name -> clew.v1.File
-	30,  // 10: clew.v1.Process.user_session:type_name -> clew.v1.UserSession
+	31,  // 10: clew.v1.Process.user_session:type_name -> clew.v1.UserSession
 	2,   // 11: clew.v1.Process.script:type_name -> clew.v1.File
 	0,   // 12: clew.v1.Event.proc_id:type_name -> clew.v1.Ref
 	9,   // 13: clew.v1.Event.signals:type_name -> clew.v1.Signal
-	31,  // 14: clew.v1.Event.fork:type_name -> clew.v1.Fork
-	32,  // 15: clew.v1.Event.exec:type_name -> clew.v1.Exec
-	33,  // 16: clew.v1.Event.exit:type_name -> clew.v1.Exit
-	34,  // 17: clew.v1.Event.open:type_name -> clew.v1.Open
-	35,  // 18: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
-	36,  // 19: clew.v1.Event.rename:type_name -> clew.v1.Rename
-	37,  // 20: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
-	38,  // 21: clew.v1.Event.chown:type_name -> clew.v1.Chown
-	39,  // 22: clew.v1.Event.link:type_name -> clew.v1.Link
-	40,  // 23: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
-	41,  // 24: clew.v1.Event.connect:type_name -> clew.v1.Connect
-	42,  // 25: clew.v1.Event.accept:type_name -> clew.v1.Accept
-	43,  // 26: clew.v1.Event.bind:type_name -> clew.v1.Bind
-	44,  // 27: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
-	45,  // 28: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
-	46,  // 29: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
-	47,  // 30: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
-	48,  // 31: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
-	49,  // 32: clew.v1.Event.chdir:type_name -> clew.v1.Chdir
-	50,  // 33: clew.v1.Event.mount:type_name -> clew.v1.Mount
-	51,  // 34: clew.v1.Event.umount:type_name -> clew.v1.Umount
-	52,  // 35: clew.v1.Event.setxattr:type_name -> clew.v1.Setxattr
-	53,  // 36: clew.v1.Event.removexattr:type_name -> clew.v1.Removexattr
-	54,  // 37: clew.v1.Event.splice:type_name -> clew.v1.Splice
-	55,  // 38: clew.v1.Event.utimes:type_name -> clew.v1.Utimes
-	56,  // 39: clew.v1.Event.capset:type_name -> clew.v1.Capset
-	57,  // 40: clew.v1.Event.signal:type_name -> clew.v1.SignalSent
-	58,  // 41: clew.v1.Event.setrlimit:type_name -> clew.v1.Setrlimit
-	59,  // 42: clew.v1.Event.capabilities:type_name -> clew.v1.Capabilities
-	60,  // 43: clew.v1.Event.prctl:type_name -> clew.v1.Prctl
-	61,  // 44: clew.v1.Event.bpf:type_name -> clew.v1.BPF
-	62,  // 45: clew.v1.Event.load_module:type_name -> clew.v1.LoadModule
-	63,  // 46: clew.v1.Event.unload_module:type_name -> clew.v1.UnloadModule
-	64,  // 47: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
-	65,  // 48: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
-	66,  // 49: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
-	67,  // 50: clew.v1.Event.selinux:type_name -> clew.v1.SELinux
-	68,  // 51: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
-	69,  // 52: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
-	70,  // 53: clew.v1.Event.socket:type_name -> clew.v1.Socket
-	71,  // 54: clew.v1.Event.setsockopt:type_name -> clew.v1.Setsockopt
-	72,  // 55: clew.v1.Event.dns:type_name -> clew.v1.DNS
-	73,  // 56: clew.v1.Event.failed_dns:type_name -> clew.v1.FailedDNS
-	74,  // 57: clew.v1.Event.imds:type_name -> clew.v1.IMDS
-	75,  // 58: clew.v1.Event.packet:type_name -> clew.v1.Packet
-	76,  // 59: clew.v1.Event.network_flow_monitor:type_name -> clew.v1.NetworkFlowMonitor
-	77,  // 60: clew.v1.Event.ondemand:type_name -> clew.v1.Ondemand
+	32,  // 14: clew.v1.Event.fork:type_name -> clew.v1.Fork
+	33,  // 15: clew.v1.Event.exec:type_name -> clew.v1.Exec
+	34,  // 16: clew.v1.Event.exit:type_name -> clew.v1.Exit
+	35,  // 17: clew.v1.Event.open:type_name -> clew.v1.Open
+	36,  // 18: clew.v1.Event.unlink:type_name -> clew.v1.Unlink
+	37,  // 19: clew.v1.Event.rename:type_name -> clew.v1.Rename
+	38,  // 20: clew.v1.Event.chmod:type_name -> clew.v1.Chmod
+	39,  // 21: clew.v1.Event.chown:type_name -> clew.v1.Chown
+	40,  // 22: clew.v1.Event.link:type_name -> clew.v1.Link
+	41,  // 23: clew.v1.Event.symlink:type_name -> clew.v1.Symlink
+	42,  // 24: clew.v1.Event.connect:type_name -> clew.v1.Connect
+	43,  // 25: clew.v1.Event.accept:type_name -> clew.v1.Accept
+	44,  // 26: clew.v1.Event.bind:type_name -> clew.v1.Bind
+	45,  // 27: clew.v1.Event.setuid:type_name -> clew.v1.Setuid
+	46,  // 28: clew.v1.Event.setgid:type_name -> clew.v1.Setgid
+	47,  // 29: clew.v1.Event.cgroup_write:type_name -> clew.v1.CgroupWrite
+	48,  // 30: clew.v1.Event.mkdir:type_name -> clew.v1.Mkdir
+	49,  // 31: clew.v1.Event.rmdir:type_name -> clew.v1.Rmdir
+	50,  // 32: clew.v1.Event.chdir:type_name -> clew.v1.Chdir
+	51,  // 33: clew.v1.Event.mount:type_name -> clew.v1.Mount
+	52,  // 34: clew.v1.Event.umount:type_name -> clew.v1.Umount
+	53,  // 35: clew.v1.Event.setxattr:type_name -> clew.v1.Setxattr
+	54,  // 36: clew.v1.Event.removexattr:type_name -> clew.v1.Removexattr
+	55,  // 37: clew.v1.Event.splice:type_name -> clew.v1.Splice
+	56,  // 38: clew.v1.Event.utimes:type_name -> clew.v1.Utimes
+	57,  // 39: clew.v1.Event.capset:type_name -> clew.v1.Capset
+	58,  // 40: clew.v1.Event.signal:type_name -> clew.v1.SignalSent
+	59,  // 41: clew.v1.Event.setrlimit:type_name -> clew.v1.Setrlimit
+	60,  // 42: clew.v1.Event.capabilities:type_name -> clew.v1.Capabilities
+	61,  // 43: clew.v1.Event.prctl:type_name -> clew.v1.Prctl
+	62,  // 44: clew.v1.Event.bpf:type_name -> clew.v1.BPF
+	63,  // 45: clew.v1.Event.load_module:type_name -> clew.v1.LoadModule
+	64,  // 46: clew.v1.Event.unload_module:type_name -> clew.v1.UnloadModule
+	65,  // 47: clew.v1.Event.mmap:type_name -> clew.v1.Mmap
+	66,  // 48: clew.v1.Event.mprotect:type_name -> clew.v1.Mprotect
+	67,  // 49: clew.v1.Event.ptrace:type_name -> clew.v1.Ptrace
+	68,  // 50: clew.v1.Event.selinux:type_name -> clew.v1.SELinux
+	69,  // 51: clew.v1.Event.sysctl:type_name -> clew.v1.Sysctl
+	70,  // 52: clew.v1.Event.unshare:type_name -> clew.v1.Unshare
+	71,  // 53: clew.v1.Event.socket:type_name -> clew.v1.Socket
+	72,  // 54: clew.v1.Event.setsockopt:type_name -> clew.v1.Setsockopt
+	73,  // 55: clew.v1.Event.dns:type_name -> clew.v1.DNS
+	74,  // 56: clew.v1.Event.failed_dns:type_name -> clew.v1.FailedDNS
+	75,  // 57: clew.v1.Event.imds:type_name -> clew.v1.IMDS
+	76,  // 58: clew.v1.Event.packet:type_name -> clew.v1.Packet
+	77,  // 59: clew.v1.Event.network_flow_monitor:type_name -> clew.v1.NetworkFlowMonitor
+	78,  // 60: clew.v1.Event.ondemand:type_name -> clew.v1.Ondemand
 	0,   // 61: clew.v1.Target.node:type_name -> clew.v1.Ref
 	10,  // 62: clew.v1.Signal.recommended:type_name -> clew.v1.Recommendation
 	0,   // 63: clew.v1.Context.opened_by:type_name -> clew.v1.Ref
@@ -9190,75 +9318,76 @@ var file_clew_v1_event_proto_depIdxs = []int32{
 	17,  // 67: clew.v1.FilterPlan.kinds:type_name -> clew.v1.KindPlan
 	6,   // 68: clew.v1.RestoredState.processes:type_name -> clew.v1.Process
 	11,  // 69: clew.v1.RestoredState.contexts:type_name -> clew.v1.Context
-	20,  // 70: clew.v1.RestoredState.carried:type_name -> clew.v1.Carried
+	21,  // 70: clew.v1.RestoredState.carried:type_name -> clew.v1.Carried
 	12,  // 71: clew.v1.RestoredState.hot:type_name -> clew.v1.ContextHot
-	21,  // 72: clew.v1.RestoredState.writes:type_name -> clew.v1.HotWrite
+	22,  // 72: clew.v1.RestoredState.writes:type_name -> clew.v1.HotWrite
 	0,   // 73: clew.v1.Carried.process:type_name -> clew.v1.Ref
 	0,   // 74: clew.v1.HotWrite.event:type_name -> clew.v1.Ref
-	24,  // 75: clew.v1.Answer.file:type_name -> clew.v1.FileFacts
+	25,  // 75: clew.v1.Answer.file:type_name -> clew.v1.FileFacts
 	0,   // 76: clew.v1.FileFacts.event:type_name -> clew.v1.Ref
 	5,   // 77: clew.v1.FileFacts.metadata:type_name -> clew.v1.FileMetadata
-	23,  // 78: clew.v1.FileFacts.before:type_name -> clew.v1.FileState
-	23,  // 79: clew.v1.FileFacts.after:type_name -> clew.v1.FileState
+	24,  // 78: clew.v1.FileFacts.before:type_name -> clew.v1.FileState
+	24,  // 79: clew.v1.FileFacts.after:type_name -> clew.v1.FileState
 	14,  // 80: clew.v1.StreamRecord.run_start:type_name -> clew.v1.RunStart
 	15,  // 81: clew.v1.StreamRecord.clock:type_name -> clew.v1.Clock
 	16,  // 82: clew.v1.StreamRecord.filter_plan:type_name -> clew.v1.FilterPlan
 	6,   // 83: clew.v1.StreamRecord.snapshot:type_name -> clew.v1.Process
-	18,  // 84: clew.v1.StreamRecord.snapshot_end:type_name -> clew.v1.SnapshotEnd
-	19,  // 85: clew.v1.StreamRecord.restored_state:type_name -> clew.v1.RestoredState
+	19,  // 84: clew.v1.StreamRecord.snapshot_end:type_name -> clew.v1.SnapshotEnd
+	20,  // 85: clew.v1.StreamRecord.restored_state:type_name -> clew.v1.RestoredState
 	7,   // 86: clew.v1.StreamRecord.event:type_name -> clew.v1.Event
-	22,  // 87: clew.v1.StreamRecord.answer:type_name -> clew.v1.Answer
-	25,  // 88: clew.v1.StreamRecord.lost:type_name -> clew.v1.Lost
-	26,  // 89: clew.v1.StreamRecord.canary:type_name -> clew.v1.Canary
-	27,  // 90: clew.v1.StreamRecord.pressure:type_name -> clew.v1.Pressure
-	14,  // 91: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
-	6,   // 92: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
-	7,   // 93: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
-	11,  // 94: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
-	12,  // 95: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
-	13,  // 96: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
-	25,  // 97: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
-	16,  // 98: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
-	26,  // 99: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
-	24,  // 100: clew.v1.SpoolRecord.file_facts:type_name -> clew.v1.FileFacts
-	6,   // 101: clew.v1.Fork.child:type_name -> clew.v1.Process
-	6,   // 102: clew.v1.Exec.image:type_name -> clew.v1.Process
-	2,   // 103: clew.v1.Open.file:type_name -> clew.v1.File
-	2,   // 104: clew.v1.Unlink.file:type_name -> clew.v1.File
-	2,   // 105: clew.v1.Rename.file:type_name -> clew.v1.File
-	2,   // 106: clew.v1.Rename.file_destination:type_name -> clew.v1.File
-	2,   // 107: clew.v1.Chmod.file:type_name -> clew.v1.File
-	2,   // 108: clew.v1.Chown.file:type_name -> clew.v1.File
-	2,   // 109: clew.v1.Link.file:type_name -> clew.v1.File
-	2,   // 110: clew.v1.Link.file_destination:type_name -> clew.v1.File
-	2,   // 111: clew.v1.Symlink.file:type_name -> clew.v1.File
-	1,   // 112: clew.v1.Connect.addr:type_name -> clew.v1.Address
-	1,   // 113: clew.v1.Accept.addr:type_name -> clew.v1.Address
-	1,   // 114: clew.v1.Accept.local:type_name -> clew.v1.Address
-	1,   // 115: clew.v1.Bind.addr:type_name -> clew.v1.Address
-	2,   // 116: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
-	2,   // 117: clew.v1.Mkdir.file:type_name -> clew.v1.File
-	2,   // 118: clew.v1.Rmdir.file:type_name -> clew.v1.File
-	2,   // 119: clew.v1.Chdir.file:type_name -> clew.v1.File
-	2,   // 120: clew.v1.Setxattr.file:type_name -> clew.v1.File
-	2,   // 121: clew.v1.Removexattr.file:type_name -> clew.v1.File
-	2,   // 122: clew.v1.Splice.file:type_name -> clew.v1.File
-	2,   // 123: clew.v1.Utimes.file:type_name -> clew.v1.File
-	8,   // 124: clew.v1.SignalSent.target:type_name -> clew.v1.Target
-	8,   // 125: clew.v1.Setrlimit.target:type_name -> clew.v1.Target
-	2,   // 126: clew.v1.LoadModule.file:type_name -> clew.v1.File
-	2,   // 127: clew.v1.Mmap.file:type_name -> clew.v1.File
-	8,   // 128: clew.v1.Ptrace.tracee:type_name -> clew.v1.Target
-	4,   // 129: clew.v1.DNS.network:type_name -> clew.v1.Headers
-	4,   // 130: clew.v1.FailedDNS.network:type_name -> clew.v1.Headers
-	4,   // 131: clew.v1.IMDS.network:type_name -> clew.v1.Headers
-	4,   // 132: clew.v1.Packet.headers:type_name -> clew.v1.Headers
-	3,   // 133: clew.v1.NetworkFlowMonitor.flows:type_name -> clew.v1.Flow
-	134, // [134:134] is the sub-list for method output_type
-	134, // [134:134] is the sub-list for method input_type
-	134, // [134:134] is the sub-list for extension type_name
-	134, // [134:134] is the sub-list for extension extendee
-	0,   // [0:134] is the sub-list for field type_name
+	23,  // 87: clew.v1.StreamRecord.answer:type_name -> clew.v1.Answer
+	26,  // 88: clew.v1.StreamRecord.lost:type_name -> clew.v1.Lost
+	27,  // 89: clew.v1.StreamRecord.canary:type_name -> clew.v1.Canary
+	28,  // 90: clew.v1.StreamRecord.pressure:type_name -> clew.v1.Pressure
+	18,  // 91: clew.v1.StreamRecord.depth:type_name -> clew.v1.Depth
+	14,  // 92: clew.v1.SpoolRecord.run_start:type_name -> clew.v1.RunStart
+	6,   // 93: clew.v1.SpoolRecord.process_node:type_name -> clew.v1.Process
+	7,   // 94: clew.v1.SpoolRecord.event:type_name -> clew.v1.Event
+	11,  // 95: clew.v1.SpoolRecord.context:type_name -> clew.v1.Context
+	12,  // 96: clew.v1.SpoolRecord.context_hot:type_name -> clew.v1.ContextHot
+	13,  // 97: clew.v1.SpoolRecord.link:type_name -> clew.v1.ContextLink
+	26,  // 98: clew.v1.SpoolRecord.lost:type_name -> clew.v1.Lost
+	16,  // 99: clew.v1.SpoolRecord.filter_plan:type_name -> clew.v1.FilterPlan
+	27,  // 100: clew.v1.SpoolRecord.canary:type_name -> clew.v1.Canary
+	25,  // 101: clew.v1.SpoolRecord.file_facts:type_name -> clew.v1.FileFacts
+	6,   // 102: clew.v1.Fork.child:type_name -> clew.v1.Process
+	6,   // 103: clew.v1.Exec.image:type_name -> clew.v1.Process
+	2,   // 104: clew.v1.Open.file:type_name -> clew.v1.File
+	2,   // 105: clew.v1.Unlink.file:type_name -> clew.v1.File
+	2,   // 106: clew.v1.Rename.file:type_name -> clew.v1.File
+	2,   // 107: clew.v1.Rename.file_destination:type_name -> clew.v1.File
+	2,   // 108: clew.v1.Chmod.file:type_name -> clew.v1.File
+	2,   // 109: clew.v1.Chown.file:type_name -> clew.v1.File
+	2,   // 110: clew.v1.Link.file:type_name -> clew.v1.File
+	2,   // 111: clew.v1.Link.file_destination:type_name -> clew.v1.File
+	2,   // 112: clew.v1.Symlink.file:type_name -> clew.v1.File
+	1,   // 113: clew.v1.Connect.addr:type_name -> clew.v1.Address
+	1,   // 114: clew.v1.Accept.addr:type_name -> clew.v1.Address
+	1,   // 115: clew.v1.Accept.local:type_name -> clew.v1.Address
+	1,   // 116: clew.v1.Bind.addr:type_name -> clew.v1.Address
+	2,   // 117: clew.v1.CgroupWrite.file:type_name -> clew.v1.File
+	2,   // 118: clew.v1.Mkdir.file:type_name -> clew.v1.File
+	2,   // 119: clew.v1.Rmdir.file:type_name -> clew.v1.File
+	2,   // 120: clew.v1.Chdir.file:type_name -> clew.v1.File
+	2,   // 121: clew.v1.Setxattr.file:type_name -> clew.v1.File
+	2,   // 122: clew.v1.Removexattr.file:type_name -> clew.v1.File
+	2,   // 123: clew.v1.Splice.file:type_name -> clew.v1.File
+	2,   // 124: clew.v1.Utimes.file:type_name -> clew.v1.File
+	8,   // 125: clew.v1.SignalSent.target:type_name -> clew.v1.Target
+	8,   // 126: clew.v1.Setrlimit.target:type_name -> clew.v1.Target
+	2,   // 127: clew.v1.LoadModule.file:type_name -> clew.v1.File
+	2,   // 128: clew.v1.Mmap.file:type_name -> clew.v1.File
+	8,   // 129: clew.v1.Ptrace.tracee:type_name -> clew.v1.Target
+	4,   // 130: clew.v1.DNS.network:type_name -> clew.v1.Headers
+	4,   // 131: clew.v1.FailedDNS.network:type_name -> clew.v1.Headers
+	4,   // 132: clew.v1.IMDS.network:type_name -> clew.v1.Headers
+	4,   // 133: clew.v1.Packet.headers:type_name -> clew.v1.Headers
+	3,   // 134: clew.v1.NetworkFlowMonitor.flows:type_name -> clew.v1.Flow
+	135, // [135:135] is the sub-list for method output_type
+	135, // [135:135] is the sub-list for method input_type
+	135, // [135:135] is the sub-list for extension type_name
+	135, // [135:135] is the sub-list for extension extendee
+	0,   // [0:135] is the sub-list for field type_name
 }
 
 func init() { file_clew_v1_event_proto_init() }
@@ -9321,7 +9450,7 @@ func file_clew_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clew_v1_event_proto_rawDesc), len(file_clew_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   78,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
