@@ -245,7 +245,11 @@ func found(out []*clewv1.Attribute, prefix string, f *event.File) []*clewv1.Attr
 		what := []string{fmt.Sprintf("mode %04o", b.Mode&0o7777), fmt.Sprintf("owner %d:%d", b.UID, b.GID), fmt.Sprintf("%d bytes", b.Size)}
 		add("before", "Before", strings.Join(append(what, b.Hashes...), ", "))
 	}
-	add("diff", "Difference", Short(f.Diff, 8000))
+	var diff []string
+	for line := range strings.Lines(f.Diff) {
+		diff = append(diff, Short(strings.TrimSuffix(line, "\n"), 500))
+	}
+	add("diff", "Difference", strings.Join(diff, "\n"))
 	return out
 }
 
