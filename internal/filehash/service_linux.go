@@ -22,7 +22,7 @@ import (
 type Config struct {
 	MaxSize        int64         // bytes of one file; DefaultMaxSize when 0
 	BytesPerSecond int64         // that are read, all together; 64 MiB when 0
-	FilesPerSecond int           // that are opened; 1000 when 0
+	FilesPerSecond int           // that are opened, all together; 1000 when 0
 	Queue          int           // files that wait for their turn; 16384 when 0
 	MaxAge         time.Duration // how long one waits for its turn at most; 30 s when 0
 	WaitWriter     time.Duration // how long a file may stay open for writing; 30 s when 0
@@ -361,13 +361,14 @@ func (s *Service) begin(ctx context.Context, j *job) error {
 	if s.now().Sub(j.since) > s.cfg.MaxAge {
 		return s.reason(j, ReasonRate)
 	}
-	if !s.files.take(ctx, s.now, 1) {
-		return s.reason(j, ReasonStopped)
-	}
 	var err error
 	j.file, j.st, err = s.opener.OpenWithin(s.cfg.Limit, s.root(&j.ask), j.ask.Path, j.ask.ID)
 	if err != nil {
 		return s.reason(j, ReasonOf(err))
+	}
+	// Looking for a file that is gone costs little; only one that is there counts.
+	if !s.files.take(ctx, s.now, 1) {
+		return s.reason(j, ReasonStopped)
 	}
 	j.until = s.now().Add(s.cfg.WaitWriter)
 	return s.proceed(ctx, j)
