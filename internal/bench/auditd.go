@@ -23,10 +23,14 @@ var auditRules = []string{
 	"-S mount,umount2,init_module,finit_module,delete_module,ptrace,bpf",
 }
 
+// neverTask is the rule that keeps the kernel from marking processes.
+const neverTask = "-a never,task"
+
 // An Audit is the state of the kernel's audit before a comparison.
 type Audit struct {
 	dir, auditctl, auditd string
 	enabled               string
+	never                 bool // the rule that marks no process was there
 }
 
 // NewAudit looks whether auditd can be measured here: it is installed, does not
@@ -51,7 +55,11 @@ func NewAudit(ctx context.Context, dir string) (*Audit, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !strings.Contains(rules, "No rules") {
+	switch strings.TrimSpace(rules) {
+	case "No rules":
+	case neverTask:
+		a.never = true
+	default:
 		return nil, errors.New("beside auditd: audit rules are loaded already, which this would remove")
 	}
 	state, err := a.state(ctx)
@@ -67,6 +75,12 @@ func NewAudit(ctx context.Context, dir string) (*Audit, error) {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
+	}
+	// The kernel may have audited before.
+	if !a.never {
+		if _, err := a.ctl(ctx, strings.Fields(neverTask)...); err != nil {
+			return nil, err
+		}
 	}
 	conf := fmt.Sprintf("local_events = yes\nwrite_logs = yes\nlog_file = %s\nlog_format = RAW\nflush = INCREMENTAL_ASYNC\nfreq = 50\nmax_log_file = 64\nnum_logs = 2\nmax_log_file_action = ROTATE\nspace_left = 75\nspace_left_action = IGNORE\nadmin_space_left = 50\nadmin_space_left_action = IGNORE\ndisk_full_action = IGNORE\ndisk_error_action = IGNORE\n",
 		filepath.Join(dir, "audit.log"))
@@ -109,14 +123,20 @@ func (a *Audit) on(ctx context.Context) error {
 func (a *Audit) off(ctx context.Context) error {
 	_, derr := a.ctl(ctx, "-D")
 	_, eerr := a.ctl(ctx, "-e", "0")
-	_, nerr := a.ctl(ctx, "-a", "never,task")
+	_, nerr := a.ctl(ctx, strings.Fields(neverTask)...)
 	return errors.Join(derr, eerr, nerr)
 }
 
-// Close restores the rules, none, and whether the kernel audits.
+// Close restores the rules and whether the kernel audits.
 func (a *Audit) Close(ctx context.Context) error {
 	_, derr := a.ctl(ctx, "-D")
 	_, eerr := a.ctl(ctx, "-e", a.enabled)
+	want := "No rules"
+	if a.never {
+		want = neverTask
+		_, err := a.ctl(ctx, strings.Fields(neverTask)...)
+		eerr = errors.Join(eerr, err)
+	}
 	if err := errors.Join(derr, eerr); err != nil {
 		return err
 	}
@@ -128,7 +148,7 @@ func (a *Audit) Close(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(rules, "No rules") || state["enabled"] != a.enabled {
+	if strings.TrimSpace(rules) != want || state["enabled"] != a.enabled {
 		return fmt.Errorf("audit is not as it was: enabled %s, before %s; %s", state["enabled"], a.enabled, strings.TrimSpace(rules))
 	}
 	return nil

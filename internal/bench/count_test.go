@@ -66,6 +66,7 @@ func TestAuditRefuses(t *testing.T) {
 		{`[ $1 = -l ] && echo "-w /etc -p wa"; exit 0`, "rules are loaded already"},
 		{`[ $1 = -l ] && echo "No rules" || echo "pid 12"; exit 0`, "an audit daemon runs (pid 12)"},
 		{`[ $1 = -l ] && echo "No rules" || printf "enabled 2\npid 0\n"; exit 0`, "locked"},
+		{`[ $1 = -l ] && printf -- "-a never,task\n-w /etc -p wa\n"; exit 0`, "rules are loaded already"},
 		{`echo "you may not" >&2; exit 1`, "you may not"},
 	} {
 		fake("auditctl", tt.script+"\n")
@@ -92,7 +93,7 @@ func TestAuditRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"-e 1\n", "-a always,exit -F arch=b64 -S execve,execveat -k clew-bench\n", "-e 0\n-a never,task\n", "-D\n-e 0\n-l\n-s\n"} {
+	for _, want := range []string{"-e 1\n", "-l\n-s\n-a never,task\n", "-a always,exit -F arch=b64 -S execve,execveat -k clew-bench\n", "-e 0\n-a never,task\n", "-D\n-e 0\n-l\n-s\n"} {
 		if !strings.Contains(string(log), want) {
 			t.Errorf("auditctl was not called as in %q:\n%s", want, log)
 		}
