@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/clewsec/clew/internal/event"
+	"github.com/clewsec/clew/internal/filehash"
 	clewv1 "github.com/clewsec/clew/internal/gen/clew/v1"
 	"github.com/clewsec/clew/internal/metrics"
 	"github.com/clewsec/clew/internal/pipeline"
@@ -159,6 +160,15 @@ func (e *engine) samples() []*clewv1.MetricSample {
 		if u.ceiling.CPUs > 0 {
 			set.Add(metrics.AgentCPUCeiling, u.ceiling.CPUs)
 		}
+	}
+	if e.hasher != nil {
+		st := e.hasher.Stats()
+		set.Add(metrics.FileAnswers, float64(st.Hashed), "hash")
+		for _, r := range filehash.Reasons {
+			set.Add(metrics.FileAnswers, float64(st.Reasons[r]), string(r))
+		}
+		set.Add(metrics.FileBytes, float64(st.Bytes))
+		set.Add(metrics.FilesWaiting, float64(st.Waiting))
 	}
 	out := make([]*clewv1.MetricSample, len(set.Samples))
 	for i, s := range set.Samples {

@@ -83,6 +83,9 @@ const (
 	AgentMemory
 	AgentMemoryCeiling
 	AgentCPUCeiling
+	FileAnswers
+	FileBytes
+	FilesWaiting
 	AgentThrottled
 	AgentPressure
 
@@ -173,6 +176,9 @@ var descs = [numIDs]Desc{
 	AgentMemory:        {Name: "clew_agent_memory_bytes", Type: Gauge, Help: "Memory that counts against the agent's ceiling and cannot be given back: the process, and what the kernel holds for it. Only in a control group."},
 	AgentMemoryCeiling: {Name: "clew_agent_memory_ceiling_bytes", Type: Gauge, Help: "The agent's memory ceiling; absent where there is none."},
 	AgentCPUCeiling:    {Name: "clew_agent_cpu_ceiling_cores", Type: Gauge, Help: "The agent's processor ceiling; absent where there is none."},
+	FileAnswers:        {Name: "clew_agent_file_answers_total", Type: Counter, Labels: []string{"result"}, Series: 20, Help: "Answers to what is in a file that an event was about: hash, or the reason why there is none: vanished, replaced, still_open, too_large, rate and others."},
+	FileBytes:          {Name: "clew_agent_file_read_bytes_total", Type: Counter, Help: "Bytes of files that were read to hash them."},
+	FilesWaiting:       {Name: "clew_agent_files_waiting", Type: Gauge, Help: "Questions about files that have not been answered."},
 	AgentThrottled:     {Name: "clew_agent_cpu_throttled_seconds_total", Type: Counter, Help: "Time that threads of the agent were held at the processor ceiling."},
 	AgentPressure:      {Name: "clew_agent_pressure_level", Type: Gauge, Help: "How near the agent is to its memory ceiling: 0 far, 1 near, 2 at it. From 1 on it gives up depth, never events."},
 
