@@ -13,6 +13,7 @@ derived=(
 	proto/clew/v1/event.proto
 	docs/reference/fields.md
 	docs/reference/metrics.md
+	docs/reference/kinds-by-kernel.md
 	internal/sensor
 	internal/ruleset/ownmaps.txt
 	web/src/gen
@@ -38,6 +39,7 @@ before=
 run go run ./tools/schemagen
 run go run ./tools/protogen
 run go run ./tools/metricspage
+run go run ./tools/kindspage
 # Another patch release of the compiler may write other, equally good bytes.
 bpf_clang=19.1.7
 if [ -x internal/sensor/generate.sh ]; then

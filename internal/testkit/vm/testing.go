@@ -13,7 +13,7 @@ import (
 
 // testTimeout is how long one machine of TestPackage may run, a few times
 // what a busy machine needs.
-const testTimeout = 5 * time.Minute
+const testTimeout = 10 * time.Minute
 
 // Require ends the test if no machine can be run: as a skip where somebody
 // develops, as a failure under continuous integration (CI=true), where a skip
