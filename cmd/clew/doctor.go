@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/clewsec/clew/internal/agent"
 	"github.com/clewsec/clew/internal/event"
 	"github.com/clewsec/clew/internal/policies"
 	"github.com/clewsec/clew/internal/ruleset"
@@ -29,6 +30,7 @@ The status is 1 when it cannot be watched at all.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report := sensor.Probe()
+			report.Features = append(report.Features, ownCgroup())
 			silent, err := silentRules(&report, paths)
 			if err != nil {
 				return err
@@ -176,4 +178,14 @@ func writeDoctorText(w io.Writer, r *sensor.Report, silent []silentRule) error {
 		fmt.Fprintln(tw, "  none")
 	}
 	return tw.Flush()
+}
+
+// ownCgroup tells whether clew would get control groups of its own, with
+// ceilings that the kernel enforces.
+func ownCgroup() sensor.Feature {
+	f := sensor.Feature{Name: "own control group", Answer: sensor.Yes}
+	if ok, reason := agent.CanBind(); !ok {
+		f.Answer, f.Reason = sensor.No, reason+"; clew keeps to its ceilings by itself"
+	}
+	return f
 }
