@@ -94,7 +94,7 @@ func TestFileIntegrity(t *testing.T) {
 	free() // who looks at it now is not part of it
 
 	want := map[string]int{"open": 2*files + stay, "rename": files, "unlink": files}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 90*time.Second+time.Duration(files)*10*time.Millisecond, errors.New("time is up"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 90*time.Second+time.Duration(files)*40*time.Millisecond, errors.New("time is up"))
 	defer cancel()
 	var got map[string]int
 	var hashed int
