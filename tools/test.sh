@@ -29,7 +29,7 @@ web)
 	tools/web.sh browser
 	;;
 soak)
-	CLEW_SOAK=1 go test -count=1 -timeout 60m -p 1 ./...
+	CLEW_SOAK=1 go test -count=1 -timeout 150m -p 1 ./...
 	# What rules are read and evaluated by meets every text for a minute each.
 	"$0" fuzz 1m internal/secl internal/ruleset
 	;;
