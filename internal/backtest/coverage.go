@@ -194,7 +194,7 @@ func lostWords(reason string) string {
 	switch reason {
 	case "ring_full_bulk", "ring_full_critical":
 		return "a ring of the sensor was full"
-	case "shaped":
+	case "shaped", "shaped_cgroup":
 		return "a flood was held back in the kernel"
 	case "spool_full":
 		return "the agent's spool was full"

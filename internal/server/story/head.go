@@ -532,7 +532,7 @@ func gapText(g *clewv1.Gap) string {
 		what = strings.Join(g.Kinds, ", ") + " events"
 	}
 	why := map[string]string{
-		"ring_full_bulk": "the bulk ring was full", "ring_full_critical": "the critical ring was full", "shaped": "a flood was held back in the kernel",
+		"ring_full_bulk": "the bulk ring was full", "ring_full_critical": "the critical ring was full", "shaped": "a flood was held back in the kernel", "shaped_cgroup": "a flood of a control group was held back in the kernel",
 		"spool_full": "the agent's spool was full", "limit": "the story is larger than what is drawn",
 	}[g.Reason]
 	if why == "" {
