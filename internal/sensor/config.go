@@ -10,8 +10,8 @@
 // attach: trampolines, which see what the kernel has resolved, whoever asked;
 // and tracepoints, where those are refused, which see what the kernel opened
 // but for other calls only the name that the caller gave, no 32-bit system
-// calls, and of io_uring only what opens, makes, moves and removes files. Probe
-// says what a kernel allows.
+// calls, and of io_uring only what opens, makes, moves and removes files, and what
+// makes, binds, connects and accepts sockets. Probe says what a kernel allows.
 //
 // The programs are in bpf/; generate.sh builds them.
 package sensor

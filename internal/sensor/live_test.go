@@ -52,6 +52,7 @@ func everything() kfilter.Plan {
 			p.Kinds[k].Mode = kfilter.All
 		}
 	}
+	p.Kinds[event.KindOndemand].Names = []string{"syscall:chroot"}
 	return p
 }
 

@@ -92,6 +92,29 @@ func TestCapabilitiesFiltered(t *testing.T) {
 	w.eventOf(event.KindCapabilities, func(e *event.Event) bool { return e.PID == pid && e.Capabilities.Used&admin != 0 })
 }
 
+// testCapability is TestCapabilities in short.
+func testCapability(t *testing.T, w *watch) {
+	if testMode() == Tracepoint && !hasTracepoint("cap_capable") {
+		t.Skip("this kernel has no tracepoint where capabilities are checked")
+	}
+	pid, _ := w.mustKern("unshare")
+	const admin = 1 << unix.CAP_SYS_ADMIN
+	w.eventOf(event.KindCapabilities, func(e *event.Event) bool { return e.PID == pid && e.Capabilities.Used&admin != 0 })
+}
+
+// testNamed is TestOndemand in short.
+func testNamed(t *testing.T, w *watch) {
+	const path = "/clew-test/no/such/root"
+	if err := unix.Chroot(path); err == nil {
+		t.Fatal("there is such a root")
+	}
+	e := w.event(event.KindOndemand, func(e *event.Event) bool { return e.Ondemand.Arg1Str == path })
+	checkActor(t, e)
+	if o := e.Ondemand; o.Name != "syscall:chroot" || o.Arg2Uint != 0 {
+		t.Errorf("%+v", o)
+	}
+}
+
 // TestOndemand has functions watched that are named at run time.
 func TestOndemand(t *testing.T) {
 	var p kfilter.Plan

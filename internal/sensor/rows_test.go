@@ -404,6 +404,8 @@ func TestEachKind(t *testing.T) {
 			sub{"failed dns", net(testDNSUnknown)},
 			sub{"imds", net(testIMDS)},
 			sub{"sockets and flows", net(testSomeSocket)},
+			sub{"capabilities", testCapability},
+			sub{"ondemand", testNamed},
 		)
 	}
 	for _, s := range subs {
