@@ -16,7 +16,7 @@ import (
 
 func newRecordCmd() *cobra.Command {
 	var out, mode, level string
-	var asAgent bool
+	var asAgent, see32 bool
 	cmd := &cobra.Command{
 		Use:   "record -o FILE.clewrec [-- CMD [ARG…]]",
 		Short: "Record what the kernel sees, for clew replay",
@@ -49,7 +49,7 @@ root.`,
 				plan = &p
 			}
 			sum, err := record.Run(cmd.Context(), record.Config{
-				Path: out, Command: a, Mode: sensor.Mode(mode), Plan: plan, Version: buildinfo.Read().Version,
+				Path: out, Command: a, Mode: sensor.Mode(mode), See32: see32, Plan: plan, Version: buildinfo.Read().Version,
 				Stdin: cmd.InOrStdin(), Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(), Log: log,
 			})
 			if sum.Records > 0 {
@@ -61,6 +61,7 @@ root.`,
 	f := cmd.Flags()
 	f.StringVarP(&out, "output", "o", "", "file to write")
 	f.StringVar(&mode, "sensor", string(sensor.Auto), "auto, trampoline or tracepoint")
+	f.BoolVar(&see32, "see-32bit", false, see32Usage)
 	f.BoolVar(&asAgent, "as-agent", false, "record only what an agent with the shipped rules asks the kernel for")
 	f.StringVar(&level, "log-level", "warn", "debug, info, warn or error")
 	return cmd

@@ -59,6 +59,7 @@ one, unless --sensor asks for a way to watch.`,
 	f.StringVar(&cfg.Listen, "listen", defaultListen, "address of the page and the API")
 	f.StringArrayVar(&cfg.Policies, "policies", nil, "rules beside the shipped ones: a file or directory (may be repeated)")
 	f.StringVar(&cfg.Sensor, "sensor", agent.SensorAuto, "auto, trampoline, tracepoint, none or replay:FILE")
+	f.BoolVar(&cfg.See32, "see-32bit", false, see32Usage)
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics for Prometheus, without a login; empty for none")
 	f.DurationVar(&cfg.MetricsEvery, "metrics-every", 0, "how often the agent sends its numbers")
 	_ = f.MarkHidden("metrics-every") // for clew bench
@@ -67,6 +68,9 @@ one, unless --sensor asks for a way to watch.`,
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
+
+// see32Usage states the cost, measured as docs/limits.md tells.
+const see32Usage = "in tracepoint mode, see 32-bit system calls too: every system call of the host becomes dearer, the cheapest by a third"
 
 // newLogger logs as text to the command's standard error.
 func newLogger(cmd *cobra.Command, level string) (*slog.Logger, slog.Level, error) {

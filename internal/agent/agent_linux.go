@@ -160,7 +160,7 @@ func (a *Agent) firstEngine(dir *dataDir, hostID string, seed []byte, client cle
 		return cfg, nil
 	}
 	s, err := sensor.New(sensor.Config{
-		Mode: sensor.Mode(a.cfg.Sensor), Plan: cfg.rules.plan, Start: start, Log: a.cfg.Log,
+		Mode: sensor.Mode(a.cfg.Sensor), See32: a.cfg.See32, Plan: cfg.rules.plan, Start: start, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return cfg, err

@@ -38,6 +38,7 @@ type Config struct {
 	Data     string   // data directory; made when it is not there
 	Listen   string   // HOST:PORT of the server's page and API
 	Sensor   string   // auto, trampoline, tracepoint, none or replay:FILE
+	See32    bool     // 32-bit system calls in tracepoint mode, too
 	Policies []string // files and directories, beside the shipped ones
 	// MetricsListen is HOST:PORT of the server's metrics; empty: none.
 	MetricsListen string

@@ -30,6 +30,7 @@ type Config struct {
 	Path    string
 	Command []string // empty: everything, until ctx ends
 	Mode    sensor.Mode
+	See32   bool          // 32-bit system calls in tracepoint mode, too
 	Plan    *kfilter.Plan // what to let through; everything when nil
 	Version string        // of clew
 	Stdin   io.Reader
@@ -66,7 +67,7 @@ func Run(ctx context.Context, cfg Config) (sum Summary, err error) {
 		plan = *cfg.Plan
 	}
 	s, err := sensor.New(sensor.Config{
-		Mode: cfg.Mode, Plan: plan, Log: cfg.Log,
+		Mode: cfg.Mode, See32: cfg.See32, Plan: plan, Log: cfg.Log,
 		Start: event.RunStart{Run: binary.LittleEndian.Uint64(id[:8]) | 1, Seed: id[8:], Version: cfg.Version},
 	})
 	if err != nil {

@@ -52,6 +52,10 @@ type Config struct {
 	Self []uint32
 	// NotSelf reports this process's files and sockets, too; for tests.
 	NotSelf bool
+	// See32 also watches 32-bit system calls in tracepoint mode, which takes a
+	// program on every system call of the host. amd64 only, from Linux 5.15;
+	// trampoline mode sees them anyway.
+	See32 bool
 	// Rings' sizes in bytes, rounded up to a power of two.
 	CriticalBytes, BulkBytes int
 	// EnvAllow are variables whose values are kept, beside the built-in list.

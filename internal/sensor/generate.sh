@@ -63,3 +63,9 @@ sed -nE 's/^\} ([a-z0-9_]{1,15})[a-z0-9_]* SEC\("\.maps"\);.*/\1/p' bpf/*.h bpf/
 object kern
 object kern_tp
 object kern_tr
+
+# 32-bit calls have other numbers and registers on arm64, and are not seen there.
+GOPACKAGE=sensor go run github.com/cilium/ebpf/cmd/bpf2go \
+	-cc "$CLANG" -strip "$STRIP" -target amd64 -no-global-types \
+	-output-stem bpf_see32 see32 bpf/see32.bpf.c -- \
+	-O2 -g -Wall -Werror -mcpu=v2 -idirafter "$asm"

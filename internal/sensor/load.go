@@ -96,8 +96,11 @@ func readSpecs(loaders map[string]func() (*ebpf.CollectionSpec, error)) (map[str
 
 // sizedSpecs gives the objects of a mode with the sizes of their maps and the
 // values of their settings.
-func sizedSpecs(mode Mode, sizes map[string]uint32, vars map[string]any) (map[string]*ebpf.CollectionSpec, error) {
+func sizedSpecs(mode Mode, see32 bool, sizes map[string]uint32, vars map[string]any) (map[string]*ebpf.CollectionSpec, error) {
 	specs, err := specsFor(mode)
+	if err == nil && see32 {
+		specs["see32"], err = see32Object()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +143,12 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 		procVarCfgWakeBytes:    uint64(sizes[procMapBulk] / 4),
 		packetVarCfgDnsPorts:   dnsPorts(cfg.DNSPorts),
 	}
-	read := func() (map[string]*ebpf.CollectionSpec, error) { return sizedSpecs(mode, sizes, vars) }
+	see32 := cfg.See32 && mode == Tracepoint
+	if why := canSee32(); see32 && why != nil {
+		log.Warn("32-bit system calls are not seen", "err", why)
+		see32 = false
+	}
+	read := func() (map[string]*ebpf.CollectionSpec, error) { return sizedSpecs(mode, see32, sizes, vars) }
 	specs, err := read()
 	if err != nil {
 		return nil, err
@@ -154,7 +162,11 @@ func newKernel(mode Mode, cfg *Config, log *slog.Logger) (_ *kernel, err error) 
 			k.Close()
 		}
 	}()
-	if k.hooks, err = settle(built(hooksFor(mode), specs, k.missing), specs); err != nil {
+	hooks := hooksFor(mode)
+	if see32 {
+		hooks = append(hooks, see32Hooks()...)
+	}
+	if k.hooks, err = settle(built(hooks, specs, k.missing), specs); err != nil {
 		return nil, err
 	}
 	if k.hooks, err = present(k.hooks, specs, k.missing); err != nil {

@@ -1,0 +1,5 @@
+//go:build linux
+
+package sensor
+
+var see32Object = loadSee32
