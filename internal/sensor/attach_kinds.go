@@ -35,6 +35,10 @@ func moreHooks(mode Mode) []hook {
 	}
 }
 
+// expendable are the objects of moreHooks: on a kernel that refuses one, its
+// kind is missing and the others are watched.
+var expendable = map[string]bool{"caps_tp": true, "caps_tr": true, "selinux_tp": true, "selinux_tr": true}
+
 const (
 	noCapabilities = "needs a tracepoint of Linux 6.14, or trampolines"
 	noSELinux      = "SELinux is not in use"

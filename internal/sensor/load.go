@@ -256,8 +256,8 @@ func (k *kernel) load(want map[string][]string) error {
 			}
 		}
 		c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace, Cache: cache})
-		if err != nil && k.specs[object].Programs[names[0]].Type == ebpf.CGroupSKB {
-			// Packets are worth less than all the rest.
+		if err != nil && (k.specs[object].Programs[names[0]].Type == ebpf.CGroupSKB || expendable[object]) {
+			// Packets and some rare kinds are worth less than all the rest.
 			k.without(object, fmt.Errorf("load: %w", brief(err)))
 			continue
 		}
