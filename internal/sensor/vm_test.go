@@ -32,7 +32,8 @@ var oneOfEach = []string{"TestEachKind"}
 
 // inFull is what runs where all variants do.
 var inFull = []string{
-	"TestKinds", "TestKernKinds", "TestPackets", "TestSockets", "TestFlows", "TestAttack", "TestProbe", "TestEvasion",
+	"TestKinds", "TestKernKinds", "TestCapabilities", "TestOndemand", "TestPackets", "TestSockets", "TestFlows", "TestAttack",
+	"TestProbe", "TestEvasion",
 }
 
 // TestMachine runs tests in virtual machines with a distribution's kernels. The
