@@ -300,7 +300,7 @@ func doWeb(dir string, n int) (err error) {
 
 func doPipe(_ string, n int) error {
 	var fd [2]int
-	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
+	if err := unix.Pipe(fd[:]); err != nil {
 		return err
 	}
 	defer unix.Close(fd[0])

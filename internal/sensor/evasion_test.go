@@ -153,14 +153,14 @@ func evade(args []string) int {
 		do(os.MkdirAll(dir+"/innocent", 0o700))
 		do(unix.Mount(dir+"/real", dir+"/innocent", "", unix.MS_BIND, ""))
 	case "overlay":
-		for _, sub := range []string{"/upper", "/work", "/merged"} {
+		for _, sub := range []string{"/upper", "/top", "/merged"} {
 			do(os.Mkdir(dir+sub, 0o700))
 		}
 		// The upper layer must be on a file system that can be one.
-		do(unix.Mount("none", dir+"/work", "tmpfs", 0, ""))
-		do(os.Mkdir(dir+"/work/up", 0o700))
-		do(os.Mkdir(dir+"/work/work", 0o700))
-		do(unix.Mount("none", dir+"/merged", "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/work/up,workdir="+dir+"/work/work"))
+		do(unix.Mount("none", dir+"/top", "tmpfs", 0, ""))
+		do(os.Mkdir(dir+"/top/up", 0o700))
+		do(os.Mkdir(dir+"/top/work", 0o700))
+		do(unix.Mount("none", dir+"/merged", "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/top/up,workdir="+dir+"/top/work"))
 		call(unix.SYS_OPENAT, unix.AT_FDCWD, dir+"/merged/secret", unix.O_WRONLY|unix.O_APPEND, 0)
 		read(secret)
 	case "mount namespace", "user namespace":
