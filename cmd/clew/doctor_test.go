@@ -17,7 +17,7 @@ func TestSilentRules(t *testing.T) {
 	policy := filepath.Join(t.TempDir(), "own.policy")
 	if err := os.WriteFile(policy, []byte(`
 rules:
-  - {id: never, expression: 'ondemand.name == "x"'}
+  - {id: never, expression: 'packet.filter == "tcp"'}
   - {id: here, expression: exec.uid == 0}
   - {id: elsewhere, expression: open.flags == 0}
   - {id: mode, expression: bind.addr.port == 1}
@@ -42,7 +42,7 @@ rules:
 		t.Fatal(err)
 	}
 	for name, why := range map[string]string{
-		"never": "ondemand events are not produced by this version", "elsewhere": "open events: no hook", "mode": "bind events are not produced in tracepoint mode",
+		"never": "packet events are not produced by this version", "elsewhere": "open events: no hook", "mode": "bind events are not produced in tracepoint mode",
 		"broken": "it is not loaded: unknown field",
 	} {
 		found := false
