@@ -134,7 +134,7 @@ func TestForkStorm(t *testing.T) {
 	var last proc.Event
 	if err := proc.Until(lineage, func() (bool, error) {
 		since := time.Since(came) + 5*time.Second
-		out, err := c.Run(lineage, "events", "--json", "--kind", "exec", "--since", since.Round(time.Second).String())
+		out, err := c.Run(lineage, "events", "--json", "--kind", "exec", "--text", mark, "--since", since.Round(time.Second).String())
 		if err != nil {
 			return false, err
 		}

@@ -146,7 +146,12 @@ func server(c *proc.Clew) (int, error) {
 	}
 	for _, pid := range pids {
 		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err == nil && exe == c.Bin {
+		if err != nil || exe != c.Bin {
+			continue
+		}
+		// The agent's other child, which reads files, is the same program.
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if args := strings.Split(string(line), "\x00"); err == nil && len(args) > 1 && args[1] == "server" {
 			return pid, nil
 		}
 	}
