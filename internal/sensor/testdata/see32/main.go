@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 	"unsafe"
 )
@@ -28,6 +29,10 @@ func text(s string) uintptr {
 }
 
 var keep []*byte
+
+// All is done by the main thread: another one that is traced when it ends stays
+// behind, and who waits for the process waits for ever.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	dir, addr := os.Args[1], os.Args[2]
